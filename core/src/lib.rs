@@ -1,0 +1,22 @@
+//! The store: an etcd-compatible, Raft-replicated key-value store, generic over its [runtime](runtime::Runtime).
+//!
+//! ```text
+//!            api          the services: what a client calls
+//!          /  |  \
+//!      read   |   node    the read paths; one member, wired
+//!          \  |  /
+//!            raft         openraft: log store, state machine, network
+//!           /    \
+//!        wal      mvcc    what is promised; what is applied
+//!           \    /
+//!           runtime       Clock, Disk, Transport: all that differs between a server and a simulation
+//! ```
+//!
+//! Dependencies run downwards only. Nothing here knows the simulator: what differs stands behind a trait of
+//! [`runtime`].
+
+pub mod mvcc;
+pub mod raft;
+pub mod runtime;
+
+pub use seedbed_proto as proto;

@@ -1,0 +1,78 @@
+//! What is written to the log, and what applying it answers.
+
+use std::fmt;
+
+use bytes::Bytes;
+use prost::Message;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+
+/// A change, as a client asked for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Request {
+    Put(#[serde(with = "as_protobuf")] PutRequest),
+    DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeRequest),
+    Txn(#[serde(with = "as_protobuf")] TxnRequest),
+    Compact(#[serde(with = "as_protobuf")] CompactionRequest),
+    /// A read that takes the way of a write, as in etcd 3.0.
+    Range(#[serde(with = "as_protobuf")] RangeRequest),
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// The client operation that this change belongs to, for a judge that must know whether an operation without an
+    /// answer took effect; 0 where nobody asks.
+    pub operation: u64,
+    /// The change.
+    pub request: Request,
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match &self.request {
+            Request::Put(_) => "put",
+            Request::DeleteRange(_) => "delete-range",
+            Request::Txn(_) => "txn",
+            Request::Compact(_) => "compact",
+            Request::Range(_) => "range",
+        };
+        write!(f, "{name}#{}", self.operation)
+    }
+}
+
+/// What applying an entry answers. Headers carry the revision only; who serves fills in the rest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Reply {
+    /// To entries that carry no request: blanks and memberships.
+    None,
+    Put(#[serde(with = "as_protobuf")] PutResponse),
+    DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),
+    Txn(#[serde(with = "as_protobuf")] TxnResponse),
+    Compact(#[serde(with = "as_protobuf")] CompactionResponse),
+    Range(#[serde(with = "as_protobuf")] RangeResponse),
+    /// The request was refused, by every member alike, and changed nothing.
+    Refused(crate::mvcc::Refusal),
+}
+
+/// Protobuf messages inside of serde's types: as their encoded bytes.
+mod as_protobuf {
+    use super::*;
+
+    pub(super) fn serialize<M: Message, S: Serializer>(message: &M, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&message.encode_to_vec())
+    }
+
+    pub(super) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<M, D::Error> {
+        let encoded = Bytes::deserialize(deserializer)?;
+        M::decode(encoded).map_err(serde::de::Error::custom)
+    }
+}

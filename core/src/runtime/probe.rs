@@ -1,0 +1,40 @@
+//! What the store tells an observer inside the process.
+//!
+//! A judge needs facts that no client sees: which entry was applied where, which vote was kept. They are reported at our
+//! own seams, at the moment they become true, since openraft's metrics skip states. A probe only listens: nothing it
+//! does may change what the store does.
+
+use crate::raft::NodeId;
+
+/// An entry as one member applied it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppliedEntry {
+    /// The entry's place in the log.
+    pub index: u64,
+    /// The term it was proposed in.
+    pub term: u64,
+    /// The client operation that it carries, or 0.
+    pub operation: u64,
+    /// The store's revision after it.
+    pub revision: i64,
+    /// Whether it changed any key.
+    pub changed: bool,
+}
+
+/// An observer. Every method does nothing unless overridden.
+pub trait Probe: Send + Sync + 'static {
+    /// `node` has applied an entry.
+    fn applied(_node: NodeId, _entry: AppliedEntry) {}
+
+    /// `node` has begun to lead in `term`.
+    fn leads(_node: NodeId, _term: u64) {}
+
+    /// `node` has made its vote durable: the term, for whom, and whether a quorum had granted it.
+    fn voted(_node: NodeId, _term: u64, _candidate: NodeId, _committed: bool) {}
+}
+
+/// Nobody listens.
+#[derive(Clone, Copy, Debug)]
+pub enum NoProbe {}
+
+impl Probe for NoProbe {}

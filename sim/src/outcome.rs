@@ -1,0 +1,51 @@
+//! What a run came to.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// The plan's scenario.
+    pub scenario: String,
+    /// The plan's seed.
+    pub seed: u64,
+    /// Every guarantee that was broken; empty if the run was correct.
+    pub violations: Vec<Violation>,
+    /// The rolling hash over everything that happened, in order. Equal for equal plans.
+    pub trace_hash: u64,
+    /// Client operations by their end.
+    pub operations: Operations,
+    /// Faults that took effect, by family.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Virtual time from the first operation to the verdict.
+    pub virtual_ms: u64,
+}
+
+/// Client operations by their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Operations {
+    /// Answered.
+    pub ok: u64,
+    /// Refused with an error that says that nothing happened.
+    pub failed: u64,
+    /// Without an answer: they may have happened.
+    pub unknown: u64,
+}
+
+impl Operations {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.ok + self.failed + self.unknown
+    }
+}
+
+/// A broken guarantee.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// The judge that found it.
+    pub judge: &'static str,
+    /// What is wrong, with the keys, revisions and members in it.
+    pub message: String,
+}

@@ -1,0 +1,200 @@
+//! A run as data: the cluster, its weather, the work, the faults.
+//!
+//! A seed *generates* a plan; running a plan is a pure function. Replaying, shrinking and keeping a regression all work
+//! on plans. The JSON form refuses fields that it does not know.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the JSON form.
+pub const VERSION: u32 = 1;
+
+/// Everything that one run does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`VERSION`] at the time of writing.
+    pub version: u32,
+    /// The scenario that it was generated from.
+    pub scenario: String,
+    /// The seed that every random stream of the run is derived from.
+    pub seed: u64,
+    /// The planted bug that is switched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutant: Option<String>,
+    /// The members.
+    pub cluster: ClusterPlan,
+    /// The network in fair weather.
+    pub network: NetworkPlan,
+    /// The disks in fair weather.
+    pub disk: DiskPlan,
+    /// What clients do.
+    pub workload: WorkloadPlan,
+    /// What goes wrong, in the order of its beginning.
+    pub faults: Vec<Fault>,
+    /// After everything is healed, how long the cluster has to converge and serve again.
+    pub converge_ms: u64,
+}
+
+/// The members of the cluster, numbered from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterPlan {
+    /// How many: 1, 3 or 5.
+    pub members: u64,
+    /// A leader's heartbeat interval.
+    pub heartbeat_ms: u64,
+    /// The least election time-out; the greatest is twice that.
+    pub election_ms: u64,
+    /// Log entries between two snapshots.
+    pub snapshot_entries: u64,
+    /// Log entries that stay behind a snapshot, for followers that lag.
+    pub keep_entries: u64,
+    /// The size at which the WAL begins another segment.
+    pub segment_bytes: u64,
+}
+
+/// The network in fair weather, the same for each link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkPlan {
+    /// The one-way delay of a message, least and greatest.
+    pub latency_us: [u64; 2],
+    /// Messages lost in a thousand.
+    pub loss_permille: u32,
+}
+
+/// The disks in fair weather, the same for each member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskPlan {
+    /// How long an fsync takes, least and greatest.
+    pub sync_us: [u64; 2],
+}
+
+/// What clients do. Each client has one operation under way at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadPlan {
+    /// How many clients.
+    pub clients: u32,
+    /// Operations of all clients together.
+    pub operations: u32,
+    /// How many different keys.
+    pub keys: u32,
+    /// Bytes of a value, at least the operation's own number.
+    pub value_bytes: u32,
+    /// Pause between two operations of a client, least and greatest.
+    pub think_ms: [u64; 2],
+    /// After which time an operation without an answer counts as unknown.
+    pub timeout_ms: u64,
+    /// How often each kind of operation is drawn.
+    pub mix: Mix,
+}
+
+/// Weights of the kinds of operations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mix {
+    /// Linearizable read of one key.
+    pub get: u32,
+    /// Serializable read of one key.
+    pub get_serializable: u32,
+    /// Linearizable range, with options.
+    pub range: u32,
+    /// Put.
+    pub put: u32,
+    /// Delete of a key or a range.
+    pub delete: u32,
+    /// Transaction.
+    pub txn: u32,
+    /// Compaction of the history.
+    pub compact: u32,
+}
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When it begins, since the first operation.
+    pub at_ms: u64,
+    /// How long it lasts. A crashed member restarts at the end of it.
+    pub for_ms: u64,
+    /// What it is.
+    pub fault: FaultKind,
+}
+
+/// Whom a fault meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// Whoever leads when the fault begins.
+    Leader,
+    /// The first member, by number, that does not lead when the fault begins.
+    Follower,
+    /// One member.
+    Member(u64),
+    /// All of them.
+    Everyone,
+}
+
+/// The kinds of faults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FaultKind {
+    /// The members in `side` and the others do not hear each other.
+    Halves {
+        /// One side, by number.
+        side: Vec<u64>,
+    },
+    /// Nobody hears the target, and it hears nobody.
+    Isolate {
+        /// Who is alone.
+        target: Target,
+    },
+    /// What the target sends is lost; what is sent to it arrives.
+    OneWay {
+        /// Whose messages are lost.
+        target: Target,
+    },
+    /// Two halves that hear each other only by way of one member, who hears all.
+    Bridge {
+        /// The member between.
+        bridge: u64,
+        /// One side, by number, without the bridge.
+        side: Vec<u64>,
+    },
+    /// Each message between members is lost with this probability.
+    Loss {
+        /// Messages lost in a thousand.
+        permille: u32,
+    },
+    /// Fsync takes longer.
+    FsyncDelay {
+        /// On whose disk.
+        target: Target,
+        /// How long one takes, least and greatest.
+        sync_us: [u64; 2],
+    },
+    /// Fsync does not return until the fault ends.
+    FsyncStall {
+        /// On whose disk.
+        target: Target,
+    },
+    /// The process dies, and what was not synced is kept, lost or torn.
+    Crash {
+        /// Who.
+        target: Target,
+    },
+    /// The process stops and goes on later, knowing nothing of it (SIGSTOP).
+    Pause {
+        /// Who.
+        target: Target,
+    },
+    /// The target's fsync stalls; after `stall_ms` it crashes, its appended entries replicated but not flushed.
+    CrashUnflushed {
+        /// Who.
+        target: Target,
+        /// How long it goes on with a stalled disk.
+        stall_ms: u64,
+    },
+}
