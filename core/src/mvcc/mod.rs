@@ -1,5 +1,52 @@
 //! The multi-version store, as etcd has it.
+//!
+//! Every change makes a row, and rows stay: a key can be read as it was at any revision since the last compaction.
+//!
+//! ```text
+//!   Store ── range, hash, snapshot                  what is visible, without waiting for writers
+//!     │
+//!     ├── begin → Batch ── put, delete_range, txn, compact ── commit
+//!     ├── flush                                     what was committed becomes durable
+//!     ├── compaction_step                           what was compacted is deleted
+//!     └── installer → Installer ── feed ── finish   everything is replaced
+//!
+//!   Index     key → revisions        in memory, derived from the rows
+//!   rows      revision → change      in the database, a file of the member's disk
+//! ```
+//!
+//! * A batch becomes visible as a whole, a request as a whole or not at all.
+//! * The answers and refusals of a batch follow from the state and its requests alone, so that members who apply the same
+//!   log stay equal.
+//! * What is durable is a prefix of what was committed, at the border of a batch.
 
+mod backend;
+mod batch;
+mod compaction;
+mod compare;
+mod error;
+mod hash;
+mod index;
+mod install;
+mod key_index;
+mod key_range;
+mod range;
 mod refusal;
+mod revision;
+mod row;
+mod snapshot;
+mod store;
+mod txn;
+pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
+pub use self::batch::Batch;
+pub use self::error::{ApplyError, InstallError, StoreError};
+pub use self::hash::{Digest, KvHash};
+pub use self::install::Installer;
 pub use self::refusal::Refusal;
+pub use self::revision::Revision;
+pub use self::snapshot::StoreSnapshot;
+pub use self::store::{Options, Store};
+pub use self::validate::Invalid;

@@ -1,0 +1,116 @@
+//! The database's file, over a member's disk.
+//!
+//! The database writes and syncs without awaiting. A sync of its is a [barrier](File::barrier) here, after which it
+//! believes its writes durable; whoever made it sync awaits [`Backend::settle`] before anything is built on that.
+//!
+//! The first failure is final. After a failed sync the pages that it should have saved may be gone, though the file
+//! still serves older ones, so no later success means anything. The same switch keeps a database that is merely dropped
+//! from writing: what was not made durable is the log's to repeat.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use redb::StorageBackend;
+
+use super::error::StoreError;
+use crate::runtime::File;
+
+/// A file, and why it may not be used any more.
+pub(crate) struct Backend<F> {
+    file: F,
+    path: String,
+    failure: OnceLock<String>,
+}
+
+impl<F: File> Backend<F> {
+    pub(crate) fn new(file: F, path: String) -> Arc<Self> {
+        Arc::new(Backend { file, path, failure: OnceLock::new() })
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Fails if anything has failed before.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(cause) => Err(StoreError::Failed { path: self.path.clone(), cause: cause.clone() }),
+        }
+    }
+
+    /// Makes every later operation fail. Only the first cause is kept.
+    pub(crate) fn fail(&self, cause: impl fmt::Display) {
+        self.failure.get_or_init(|| cause.to_string());
+    }
+
+    /// Waits until all that was synced is durable.
+    pub(crate) async fn settle(&self) -> Result<(), StoreError> {
+        self.check()?;
+        self.file.settle().await.map_err(|source| {
+            self.fail(format_args!("sync failed: {source}"));
+            StoreError::Io { operation: "sync", path: self.path.clone(), source }
+        })
+    }
+
+    /// A database error as the store's, with the cause that the database itself does not remember.
+    pub(crate) fn database_error(&self, error: impl Into<redb::Error>) -> StoreError {
+        match (self.failure.get(), error.into()) {
+            (Some(cause), redb::Error::PreviousIo) => {
+                StoreError::Failed { path: self.path.clone(), cause: cause.clone() }
+            }
+            (_, source) => {
+                self.fail(&source);
+                StoreError::Database { path: self.path.clone(), source: Box::new(source) }
+            }
+        }
+    }
+
+    pub(crate) fn damaged(&self, what: impl fmt::Display) -> StoreError {
+        self.fail(&what);
+        StoreError::Damaged { path: self.path.clone(), what: what.to_string() }
+    }
+
+    fn guarded<T>(&self, operation: &str, offset: Option<u64>, run: impl FnOnce(&F) -> io::Result<T>) -> io::Result<T> {
+        if let Some(cause) = self.failure.get() {
+            return Err(io::Error::other(cause.clone()));
+        }
+        run(&self.file).inspect_err(|error| match offset {
+            Some(offset) => self.fail(format_args!("{operation} at byte {offset} failed: {error}")),
+            None => self.fail(format_args!("{operation} failed: {error}")),
+        })
+    }
+}
+
+impl<F> fmt::Debug for Backend<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend").field("path", &self.path).field("failure", &self.failure).finish()
+    }
+}
+
+/// The database's handle on its file. Locks are left unsupported: the data folder belongs to one member.
+#[derive(Debug)]
+pub(crate) struct Handle<F>(pub(crate) Arc<Backend<F>>);
+
+impl<F: File> StorageBackend for Handle<F> {
+    fn len(&self) -> io::Result<u64> {
+        self.0.guarded("size", None, F::size)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.guarded("read", Some(offset), |file| file.read_at(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.guarded("resize", None, |file| file.set_size(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.guarded("sync", None, F::barrier)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.guarded("write", Some(offset), |file| file.write_at(offset, data))
+    }
+}

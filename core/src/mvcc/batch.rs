@@ -1,0 +1,293 @@
+//! A batch of changes, applied in one transaction.
+//!
+//! Changes go into the index at once, at revisions that readers do not ask for yet, and gather here as rows. The commit
+//! writes the rows and lets readers see them, all together. A batch that is dropped takes its changes back out of the
+//! index.
+//!
+//! ```text
+//!              index      rows      readers see
+//!  begin       … 7        -         7
+//!  put         … 7 8      8.0       7
+//!  refused     … 7 8      8.0       7       a request's own changes are taken back the same way
+//!  put         … 7 8 9    8.0 9.0   7
+//!  commit      … 7 8 9    -         9
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OwnedMutexGuard;
+
+use super::Refusal;
+use super::error::{ApplyError, StoreError};
+use super::key_range::KeyRange;
+use super::range::{Readable, Rows, header, select};
+use super::revision::Revision;
+use super::row::Row;
+use super::store::{Inner, META, ROWS, State, View, Writer, meta_key, write_state};
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse,
+};
+use crate::proto::mvccpb::KeyValue;
+use crate::runtime::{Disk, File};
+
+/// Changes that become visible together. Reads within the batch see the changes before them.
+///
+/// A request that is refused has changed nothing. After a [`StoreError`] the store has failed, and so has the batch.
+pub struct Batch<D: Disk> {
+    pub(super) inner: Arc<Inner<D>>,
+    writer: OwnedMutexGuard<Writer>,
+    view: Arc<View<D::File>>,
+    /// What readers see.
+    base: i64,
+    /// The state after the last request that was applied whole.
+    pub(super) state: State,
+    /// Changes so far, ascending: those up to `state.revision`, then those of the request that is being applied.
+    rows: Vec<(Revision, Bytes)>,
+    meta: BTreeMap<String, Bytes>,
+}
+
+impl<D: Disk> Batch<D> {
+    pub(crate) fn new(inner: Arc<Inner<D>>, writer: OwnedMutexGuard<Writer>) -> Self {
+        let (state, view) = {
+            let visible = inner.visible();
+            (visible.state, visible.view.clone())
+        };
+        Batch { inner, writer, view, base: state.revision, state, rows: Vec::new(), meta: BTreeMap::new() }
+    }
+
+    /// The revision after the requests so far.
+    pub fn revision(&self) -> i64 {
+        self.state.revision
+    }
+
+    /// Puts a pair.
+    pub fn put(&mut self, request: &PutRequest) -> Result<PutResponse, ApplyError> {
+        check_lease(request.lease)?;
+        self.atomically(|batch| batch.apply_put(request))
+    }
+
+    /// Deletes the keys of a range.
+    pub fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<DeleteRangeResponse, ApplyError> {
+        self.atomically(|batch| batch.apply_delete_range(request))
+    }
+
+    /// Reads, as of the requests so far.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ApplyError> {
+        let selection = select(&self.inner.visible().index, self.readable(), request)?;
+        Ok(selection.fetch(&self.rows())?)
+    }
+
+    /// Forgets what only reads before a revision could need. Its rows are deleted later, by
+    /// [`Store::compaction_step`](super::Store::compaction_step).
+    pub fn compact(&mut self, request: &CompactionRequest) -> Result<CompactionResponse, ApplyError> {
+        let (requested, compacted, current) = (request.revision, self.state.compact_revision, self.state.revision);
+        if requested <= compacted {
+            return Err(Refusal::Compacted { requested, compacted }.into());
+        }
+        if requested > current {
+            return Err(Refusal::FutureRevision { requested, current }.into());
+        }
+        self.state.compact_revision = requested;
+        self.state.digest.compaction(requested);
+        Ok(CompactionResponse { header: header(current) })
+    }
+
+    /// Keeps an opaque value under a name, with and as durable as the batch's changes.
+    pub fn set_meta(&mut self, name: &str, value: &[u8]) {
+        self.meta.insert(name.to_owned(), Bytes::copy_from_slice(value));
+    }
+
+    /// Lets readers see the batch. It is durable after the next [`flush`](super::Store::flush).
+    pub fn commit(mut self) -> Result<(), StoreError> {
+        self.inner.backend.check()?;
+        let before = self.inner.state();
+        if self.state == before && self.meta.is_empty() {
+            return Ok(());
+        }
+        self.write().map_err(|error| self.inner.database_error(error))?;
+        self.writer.dirty = true;
+
+        let (state, meta, writer) = (self.state, std::mem::take(&mut self.meta), &mut self.writer);
+        self.inner.publish(|visible| {
+            if state.compact_revision > before.compact_revision {
+                writer.garbage.extend(visible.index.compact(state.compact_revision));
+            }
+            visible.state = state;
+            if !meta.is_empty() {
+                Arc::make_mut(&mut visible.meta).extend(meta);
+            }
+        })?;
+        self.base = state.revision;
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn write(&self) -> Result<(), redb::Error> {
+        let txn = self.inner.begin_write()?;
+        if !self.rows.is_empty() {
+            let mut rows = txn.open_table(ROWS)?;
+            for (revision, row) in &self.rows {
+                rows.insert(revision.to_row_key(), &row[..])?;
+            }
+        }
+        let mut meta = txn.open_table(META)?;
+        write_state(&mut meta, &self.state)?;
+        for (name, value) in &self.meta {
+            meta.insert(&meta_key(name)[..], &value[..])?;
+        }
+        drop(meta);
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// What can be read from within the request that is being applied.
+    pub(super) fn readable(&self) -> Readable {
+        Readable { current: self.current(), compacted: self.state.compact_revision }
+    }
+
+    /// The revision as seen from within the request that is being applied: it has moved once something was changed.
+    pub(super) fn current(&self) -> i64 {
+        self.rows.last().map_or(self.state.revision, |(revision, _)| revision.main)
+    }
+
+    pub(super) fn rows(&self) -> BatchRows<'_, D::File> {
+        BatchRows { rows: &self.rows, base: self.base, view: &self.view }
+    }
+
+    /// Applies one request. Either all of its changes count, under one revision, or none does.
+    pub(super) fn atomically<T>(
+        &mut self,
+        apply: impl FnOnce(&mut Self) -> Result<T, ApplyError>,
+    ) -> Result<T, ApplyError> {
+        let before = self.rows.len();
+        let applied = apply(self);
+        if applied.is_err() {
+            self.take_back(before, self.state.revision);
+        } else if let Some((revision, _)) = self.rows.get(before) {
+            self.state.revision = revision.main;
+            for (revision, row) in &self.rows[before..] {
+                self.state.digest.change(*revision, row);
+            }
+        }
+        applied
+    }
+
+    /// Undoes the changes from the row at `from` on, all of which came after `main`.
+    fn take_back(&mut self, from: usize, main: i64) {
+        let rows = self.rows.split_off(from);
+        self.inner.with_index(|index| {
+            for (_, row) in rows {
+                let row = Row::decode(row).expect("the row was encoded by this batch");
+                index.truncate(&row.key, main);
+            }
+        });
+    }
+
+    pub(super) fn apply_put(&mut self, request: &PutRequest) -> Result<PutResponse, ApplyError> {
+        let previous = if request.prev_kv || request.ignore_value || request.ignore_lease {
+            self.key_value(&request.key)?
+        } else {
+            None
+        };
+        let (mut value, mut lease) = (&request.value, request.lease);
+        if request.ignore_value || request.ignore_lease {
+            let previous = previous.as_ref().ok_or_else(|| Refusal::KeyNotFound(request.key.clone()))?;
+            if request.ignore_value {
+                value = &previous.value;
+            }
+            if request.ignore_lease {
+                lease = previous.lease;
+            }
+        }
+        let revision = self.next_revision();
+        let found = self.inner.with_index(|index| index.put(&request.key, revision));
+        let row = Row::encode_put(&request.key, found.created, found.version, lease, value);
+        self.rows.push((revision, row));
+        Ok(PutResponse { header: header(revision.main), prev_kv: previous.filter(|_| request.prev_kv) })
+    }
+
+    pub(super) fn apply_delete_range(
+        &mut self,
+        request: &DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, ApplyError> {
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let found: Vec<_> = {
+            let visible = self.inner.visible();
+            visible.index.range(range, self.current()).map(|(key, found)| (key.clone(), found)).collect()
+        };
+        let mut prev_kvs = Vec::new();
+        if request.prev_kv {
+            let rows = self.rows();
+            for (key, found) in &found {
+                prev_kvs.push(rows.key_value(key, *found)?);
+            }
+        }
+        let mut revision = self.next_revision();
+        self.inner.with_index(|index| {
+            for (key, _) in &found {
+                let existed = index.tombstone(key, revision);
+                debug_assert!(existed, "a key was found that does not exist");
+                self.rows.push((revision, Row::encode_tombstone(key)));
+                revision.sub += 1;
+            }
+        });
+        Ok(DeleteRangeResponse { header: header(self.current()), deleted: found.len() as i64, prev_kvs })
+    }
+
+    /// The pair as of the changes so far.
+    fn key_value(&self, key: &Bytes) -> Result<Option<KeyValue>, StoreError> {
+        let found = self.inner.visible().index.get(key, self.current());
+        found.map(|found| self.rows().key_value(key, found)).transpose()
+    }
+
+    /// The revision of the next change of the request that is being applied.
+    fn next_revision(&self) -> Revision {
+        match self.rows.last() {
+            Some((last, _)) if last.main > self.state.revision => Revision { sub: last.sub + 1, ..*last },
+            _ => Revision { main: self.state.revision + 1, sub: 0 },
+        }
+    }
+}
+
+impl<D: Disk> Drop for Batch<D> {
+    fn drop(&mut self) {
+        self.take_back(0, self.base);
+    }
+}
+
+impl<D: Disk> std::fmt::Debug for Batch<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("base", &self.base).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// The rows that a batch sees: its own, and those that were there when it began.
+pub(super) struct BatchRows<'a, F> {
+    rows: &'a [(Revision, Bytes)],
+    base: i64,
+    view: &'a View<F>,
+}
+
+impl<F: File> Rows for BatchRows<'_, F> {
+    fn row(&self, revision: Revision) -> Result<Row, StoreError> {
+        if revision.main <= self.base {
+            return self.view.row(revision);
+        }
+        match self.rows.binary_search_by_key(&revision, |(revision, _)| *revision) {
+            Ok(at) => self.view.decode(revision, self.rows[at].1.clone()),
+            Err(_) => Err(self.damaged(revision)),
+        }
+    }
+
+    fn damaged(&self, revision: Revision) -> StoreError {
+        self.view.damaged(revision)
+    }
+}
+
+/// Leases cannot be granted, so there is none that a key could be attached to.
+pub(super) fn check_lease(lease: i64) -> Result<(), Refusal> {
+    if lease == 0 { Ok(()) } else { Err(Refusal::LeaseNotFound(lease)) }
+}

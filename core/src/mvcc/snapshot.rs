@@ -1,0 +1,134 @@
+//! The store as a stream of bytes.
+//!
+//! ```text
+//!  stream   frame*                  one header, rows, one end
+//!  frame    length u32 | checksum u32 | payload
+//!  payload  0 | format u8 | state (24 bytes)                header
+//!           1 | (row key u128 | length u32 | row)*          rows, ascending
+//!           2 | number of rows u64                          end
+//! ```
+//!
+//! Numbers are little-endian. A frame's checksum covers its payload and continues that of the frame before, so that a
+//! frame that is missing, doubled, out of place or from another snapshot is noticed at its offset. How the stream is cut
+//! into pieces on the way does not matter.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use crc32c::crc32c_append;
+
+use super::error::StoreError;
+use super::store::{Inner, Meta, State, Store, View};
+use crate::runtime::Disk;
+
+pub(crate) const SNAPSHOT_FORMAT: u8 = 1;
+pub(crate) const HEADER: u8 = 0;
+pub(crate) const ROW_RUN: u8 = 1;
+pub(crate) const END: u8 = 2;
+pub(crate) const FRAME_HEAD: usize = 8;
+/// What a row takes besides its value.
+pub(crate) const ROW_HEAD: usize = 20;
+
+/// One moment's state of the store, to be sent elsewhere. Later commits and compactions do not change it.
+pub struct StoreSnapshot<D: Disk> {
+    /// The database closes with its last user.
+    inner: Arc<Inner<D>>,
+    view: Arc<View<D::File>>,
+    state: State,
+    meta: Meta,
+    next: Next,
+    rows: u64,
+    checksum: u32,
+}
+
+/// Which frame is due.
+enum Next {
+    Header,
+    /// Rows from this key on.
+    Rows(u128),
+    End,
+    Nothing,
+}
+
+impl<D: Disk> Store<D> {
+    /// The visible state, as a stream.
+    pub fn snapshot(&self) -> Result<StoreSnapshot<D>, StoreError> {
+        self.inner.backend.check()?;
+        let visible = self.inner.visible();
+        Ok(StoreSnapshot {
+            inner: self.inner.clone(),
+            view: visible.view.clone(),
+            state: visible.state,
+            meta: visible.meta.clone(),
+            next: Next::Header,
+            rows: 0,
+            checksum: 0,
+        })
+    }
+}
+
+impl<D: Disk> StoreSnapshot<D> {
+    /// The revision of the state.
+    pub fn revision(&self) -> i64 {
+        self.state.revision
+    }
+
+    /// A value that was kept with the state. It is not part of the stream.
+    pub fn meta(&self, name: &str) -> Option<Bytes> {
+        self.meta.get(name).cloned()
+    }
+
+    /// The next piece of the stream, of at most so many bytes unless a single row needs more; `None` after the last.
+    pub fn next_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, StoreError> {
+        self.inner.backend.check()?;
+        let mut frame = BytesMut::with_capacity(FRAME_HEAD);
+        frame.put_bytes(0, FRAME_HEAD);
+        match self.next {
+            Next::Header => {
+                frame.put_u8(HEADER);
+                frame.put_u8(SNAPSHOT_FORMAT);
+                frame.put_slice(&self.state.encode());
+                self.next = Next::Rows(0);
+            }
+            Next::Rows(from) => {
+                frame.put_u8(ROW_RUN);
+                self.next = self.put_rows(from, bytes_max, &mut frame)?;
+            }
+            Next::End => {
+                frame.put_u8(END);
+                frame.put_u64_le(self.rows);
+                self.next = Next::Nothing;
+            }
+            Next::Nothing => return Ok(None),
+        }
+        let payload = frame.len() - FRAME_HEAD;
+        self.checksum = crc32c_append(self.checksum, &frame[FRAME_HEAD..]);
+        let payload = u32::try_from(payload).expect("a chunk, and a row, is far smaller than 4 GiB");
+        frame[..4].copy_from_slice(&payload.to_le_bytes());
+        frame[4..FRAME_HEAD].copy_from_slice(&self.checksum.to_le_bytes());
+        Ok(Some(frame.freeze()))
+    }
+
+    fn put_rows(&mut self, from: u128, bytes_max: usize, frame: &mut BytesMut) -> Result<Next, StoreError> {
+        let mut empty = true;
+        for row in self.view.rows.range(from..).map_err(|error| self.inner.database_error(error))? {
+            let (key, row) = row.map_err(|error| self.inner.database_error(error))?;
+            let (key, row) = (key.value(), row.value());
+            if !empty && frame.len() + ROW_HEAD + row.len() > bytes_max {
+                return Ok(Next::Rows(key));
+            }
+            frame.put_u128_le(key);
+            frame.put_u32_le(u32::try_from(row.len()).expect("a row is far smaller than 4 GiB"));
+            frame.put_slice(row);
+            self.rows += 1;
+            empty = false;
+        }
+        Ok(Next::End)
+    }
+}
+
+impl<D: Disk> std::fmt::Debug for StoreSnapshot<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreSnapshot").field("state", &self.state).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,490 @@
+//! The store: what is visible, what is durable, and who may write.
+//!
+//! ```text
+//!  begin ─ put, delete, txn … ─ commit ──► visible            (one transaction, not durable)
+//!                                   flush ─ barrier ─ settle ─► durable
+//! ```
+//!
+//! * Readers see whole batches. They take a lock only to look into the index; rows come from a read transaction that was
+//!   opened with the commit they see, so that index and rows agree.
+//! * There is one writer. Whoever holds the lock on [`Writer`] has it: a batch, a flush, an installation, a compaction
+//!   step. The next one first waits until the last durable commit has settled, since the database reuses pages as soon as
+//!   it believes that a commit without them is durable.
+//! * What is durable is what the last flush made so: dropping the store writes nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::Bytes;
+use openraft::AsyncRuntime;
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::OwnedMutexGuard;
+
+use super::backend::{Backend, Handle};
+use super::batch::Batch;
+use super::error::{ApplyError, StoreError};
+use super::hash::Digest;
+use super::index::Index;
+use super::range::{Readable, Rows, select};
+use super::revision::{FIRST_REVISION, NEVER_COMPACTED, Revision};
+use super::row::Row;
+use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
+use crate::runtime::{Disk, File};
+
+pub(crate) const ROWS: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("rows");
+pub(crate) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
+
+/// The layout of the tables.
+const FORMAT: &[u8] = b"1";
+const FORMAT_NAME: &str = "store/format";
+const STATE_NAME: &str = "store/state";
+pub(crate) const FINISHED_COMPACTION_NAME: &str = "store/finished-compaction";
+/// Before the names of values that the store keeps for others.
+const OTHERS: &str = "meta/";
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Most bytes of the file that are kept in memory.
+    pub cache_bytes: usize,
+    /// Whether to check every page of the file against its checksum when it is opened. Without it, damage that the
+    /// medium did to a file is found, if at all, when the damaged page is read.
+    pub verify: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { cache_bytes: 64 << 20, verify: false }
+    }
+}
+
+/// The multi-version store of one member. Clones are the same store.
+pub struct Store<D: Disk> {
+    pub(crate) inner: Arc<Inner<D>>,
+}
+
+impl<D: Disk> Clone for Store<D> {
+    fn clone(&self) -> Self {
+        Store { inner: self.inner.clone() }
+    }
+}
+
+impl<D: Disk> std::fmt::Debug for Store<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("backend", &self.inner.backend).field("state", &self.inner.state()).finish()
+    }
+}
+
+pub(crate) struct Inner<D: Disk> {
+    pub(crate) db: Database,
+    pub(crate) backend: Arc<Backend<D::File>>,
+    visible: RwLock<Visible<D::File>>,
+    /// What others keep here, as of the last durable commit that has settled.
+    durable: Mutex<Meta>,
+    writer: Arc<tokio::sync::Mutex<Writer>>,
+}
+
+impl<D: Disk> Drop for Inner<D> {
+    fn drop(&mut self) {
+        self.backend.fail("the store is closed");
+    }
+}
+
+/// Values that are kept for others, by name.
+pub(crate) type Meta = Arc<BTreeMap<String, Bytes>>;
+
+/// What readers see.
+pub(crate) struct Visible<F> {
+    /// Has history of a batch that is still open, too: at revisions that no reader asks for.
+    pub(crate) index: Index,
+    pub(crate) state: State,
+    pub(crate) meta: Meta,
+    pub(crate) view: Arc<View<F>>,
+}
+
+/// The numbers that a store is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) revision: i64,
+    /// The least revision whose state is whole. Rows that only earlier reads needed may be there yet.
+    pub(crate) compact_revision: i64,
+    pub(crate) digest: Digest,
+}
+
+impl State {
+    const LEN: usize = 24;
+
+    pub(crate) fn fresh() -> State {
+        State { revision: FIRST_REVISION, compact_revision: NEVER_COMPACTED, digest: Digest::default() }
+    }
+
+    pub(crate) fn readable(&self) -> Readable {
+        Readable { current: self.revision, compacted: self.compact_revision }
+    }
+
+    pub(crate) fn encode(&self) -> [u8; State::LEN] {
+        let mut encoded = [0; State::LEN];
+        encoded[..8].copy_from_slice(&self.revision.to_le_bytes());
+        encoded[8..16].copy_from_slice(&self.compact_revision.to_le_bytes());
+        encoded[16..].copy_from_slice(&self.digest.0.to_le_bytes());
+        encoded
+    }
+
+    pub(crate) fn decode(encoded: &[u8]) -> Option<State> {
+        let (words, []) = encoded.as_chunks::<8>() else { return None };
+        let [revision, compact_revision, digest] = words else { return None };
+        let state = State {
+            revision: i64::from_le_bytes(*revision),
+            compact_revision: i64::from_le_bytes(*compact_revision),
+            digest: Digest(u64::from_le_bytes(*digest)),
+        };
+        let in_order = FIRST_REVISION <= state.revision
+            && NEVER_COMPACTED <= state.compact_revision
+            && state.compact_revision <= state.revision;
+        in_order.then_some(state)
+    }
+}
+
+/// What only the one writer may touch.
+pub(crate) struct Writer {
+    /// Rows that compaction has yet to delete, ascending for each key.
+    pub(crate) garbage: VecDeque<Revision>,
+    /// The compact revision up to which all garbage has gone.
+    pub(crate) finished_compaction: i64,
+    /// Whether anything was committed since the last durable commit.
+    pub(crate) dirty: bool,
+    /// What others keep here, as of a durable commit that has not settled.
+    pub(crate) unsettled: Option<Meta>,
+}
+
+/// The rows as of one commit.
+pub(crate) struct View<F> {
+    pub(crate) rows: ReadOnlyTable<u128, &'static [u8]>,
+    backend: Arc<Backend<F>>,
+}
+
+impl<F: File> View<F> {
+    pub(crate) fn open(db: &Database, backend: &Arc<Backend<F>>) -> Result<Arc<Self>, StoreError> {
+        let txn = db.begin_read().map_err(|error| backend.database_error(error))?;
+        let rows = txn.open_table(ROWS).map_err(|error| backend.database_error(error))?;
+        Ok(Arc::new(View { rows, backend: backend.clone() }))
+    }
+
+    pub(crate) fn decode(&self, revision: Revision, row: Bytes) -> Result<Row, StoreError> {
+        Row::decode(row).ok_or_else(|| self.damaged(revision))
+    }
+}
+
+impl<F: File> Rows for View<F> {
+    fn row(&self, revision: Revision) -> Result<Row, StoreError> {
+        let row = self.rows.get(revision.to_row_key()).map_err(|error| self.backend.database_error(error))?;
+        let row = row.ok_or_else(|| self.damaged(revision))?;
+        self.decode(revision, Bytes::copy_from_slice(row.value()))
+    }
+
+    fn damaged(&self, revision: Revision) -> StoreError {
+        self.backend.damaged(format_args!("the row of revision {revision} is missing or unreadable"))
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Opens the store in a folder of the disk, making both if need be. What was not flushed before is gone.
+    pub async fn open(disk: &D, dir: &str, options: Options) -> Result<Self, StoreError> {
+        let path = join(dir, "store.redb");
+        let file = match disk.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(disk, dir, &path, options).await?;
+                disk.open(&path)
+            }
+            opened => opened,
+        };
+        let file = file.map_err(|source| StoreError::Io { operation: "open", path: path.clone(), source })?;
+        let backend = Backend::new(file, path);
+        let db = open_database(&backend, options)?;
+        // Opening repairs, which writes.
+        backend.settle().await?;
+
+        let view = View::open(&db, &backend)?;
+        let Loaded { state, finished_compaction, meta } = load_meta(&db, &backend)?;
+        let (mut index, rows) = (Index::default(), &view.rows);
+        for row in rows.iter().map_err(|error| backend.database_error(error))? {
+            let (key, row) = row.map_err(|error| backend.database_error(error))?;
+            let revision = Revision::from_row_key(key.value())
+                .filter(|revision| revision.main <= state.revision)
+                .ok_or_else(|| backend.damaged(format_args!("there is a row of revision {:#x}", key.value())))?;
+            let row = view.decode(revision, Bytes::copy_from_slice(row.value()))?;
+            if !index.restore(revision, &row) {
+                return Err(backend.damaged(format_args!("the row of revision {revision} contradicts earlier ones")));
+            }
+        }
+        // A compaction may have been cut short; its deletions are found again.
+        let garbage = index.compact(state.compact_revision).into();
+        let writer = Writer { garbage, finished_compaction, dirty: false, unsettled: None };
+        let visible = Visible { index, state, meta: meta.clone(), view };
+        let inner = Inner {
+            db,
+            backend,
+            visible: RwLock::new(visible),
+            durable: Mutex::new(meta),
+            writer: Arc::new(tokio::sync::Mutex::new(writer)),
+        };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// The revision of the last change; 1 in a fresh store.
+    pub fn revision(&self) -> i64 {
+        self.inner.state().revision
+    }
+
+    /// The least revision that can be read; −1 in a store that was never compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.inner.state().compact_revision
+    }
+
+    /// A value kept by [`Batch::set_meta`].
+    pub fn meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.inner.backend.check()?;
+        Ok(self.inner.visible().meta.get(name).cloned())
+    }
+
+    /// A value kept by [`Batch::set_meta`], as it would be found after a crash now.
+    pub fn durable_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.inner.backend.check()?;
+        Ok(self.inner.durable().get(name).cloned())
+    }
+
+    /// Answers a range from what is visible, in one moment's state.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ApplyError> {
+        self.inner.backend.check()?;
+        let (selection, view) = {
+            let visible = self.inner.visible();
+            (select(&visible.index, visible.state.readable(), request)?, visible.view.clone())
+        };
+        Ok(selection.fetch(&*view)?)
+    }
+
+    /// Begins a batch of changes, once there is no other writer.
+    pub async fn begin(&self) -> Result<Batch<D>, StoreError> {
+        Ok(Batch::new(self.inner.clone(), self.inner.writer().await?))
+    }
+
+    /// Makes everything that was committed durable. Reads go on meanwhile; writers wait.
+    pub async fn flush<R: AsyncRuntime>(&self) -> Result<(), StoreError> {
+        let writer = self.inner.writer().await?;
+        if !writer.dirty {
+            return Ok(());
+        }
+        let inner = self.inner.clone();
+        self.inner
+            .durably::<R>(writer, move |writer| {
+                let txn = inner.begin_durable()?;
+                inner.commit_durable(txn, writer, inner.visible().meta.clone())?;
+                // The old view would keep the pages that the commit has freed.
+                inner.publish(|_| ())
+            })
+            .await
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    pub(crate) fn visible(&self) -> RwLockReadGuard<'_, Visible<D::File>> {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.visible().state
+    }
+
+    fn durable(&self) -> MutexGuard<'_, Meta> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn database_error(&self, error: impl Into<redb::Error>) -> StoreError {
+        self.backend.database_error(error)
+    }
+
+    /// The right to write. Waits until the last durable commit has settled, even if whoever made it has gone.
+    pub(crate) async fn writer(&self) -> Result<OwnedMutexGuard<Writer>, StoreError> {
+        let mut writer = self.writer.clone().lock_owned().await;
+        self.settle(&mut writer).await?;
+        Ok(writer)
+    }
+
+    async fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        self.backend.check()?;
+        if writer.unsettled.is_some() {
+            self.backend.settle().await?;
+            *self.durable() = writer.unsettled.take().expect("it was there before the wait, in which we held the lock");
+        }
+        Ok(())
+    }
+
+    /// Runs a durable commit where it may block, then waits until it has settled. The right to write goes with the
+    /// commit, so that a caller who gives up does not let the next writer begin in the middle of it.
+    pub(crate) async fn durably<R: AsyncRuntime>(
+        &self,
+        mut writer: OwnedMutexGuard<Writer>,
+        commit: impl FnOnce(&mut Writer) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let ran = R::spawn_blocking(move || {
+            let committed = commit(&mut writer);
+            (writer, committed)
+        });
+        let (mut writer, committed) = ran.await.map_err(|source| {
+            self.backend.fail(format_args!("a durable commit did not end: {source}"));
+            StoreError::Io { operation: "commit to", path: self.backend.path().to_owned(), source }
+        })?;
+        committed?;
+        self.settle(&mut writer).await
+    }
+
+    /// Begins a transaction that the next durable one makes durable.
+    pub(crate) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_durability(Durability::None)?;
+        Ok(txn)
+    }
+
+    pub(crate) fn begin_durable(&self) -> Result<WriteTransaction, StoreError> {
+        let mut txn = self.db.begin_write().map_err(|error| self.database_error(error))?;
+        // Without it, the first open after a crash reads the whole file three times.
+        txn.set_quick_repair(true);
+        Ok(txn)
+    }
+
+    pub(crate) fn commit_durable(
+        &self,
+        txn: WriteTransaction,
+        writer: &mut Writer,
+        meta: Meta,
+    ) -> Result<(), StoreError> {
+        writer.unsettled = Some(meta);
+        txn.commit().map_err(|error| self.database_error(error))?;
+        writer.dirty = false;
+        Ok(())
+    }
+
+    /// Lets readers see the last commit: its rows and `change`, at once.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Visible<D::File>)) -> Result<(), StoreError> {
+        let view = View::open(&self.db, &self.backend)?;
+        let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut visible);
+        let old = std::mem::replace(&mut visible.view, view);
+        drop(visible);
+        drop(old);
+        Ok(())
+    }
+
+    /// Changes the index at revisions that nobody can see yet.
+    pub(crate) fn with_index<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        change(&mut self.visible.write().unwrap_or_else(PoisonError::into_inner).index)
+    }
+}
+
+/// The key in the table of a value that is kept for others.
+pub(crate) fn meta_key(name: &str) -> String {
+    format!("{OTHERS}{name}")
+}
+
+/// Writes the numbers that a store is known by.
+pub(crate) fn write_state(meta: &mut redb::Table<'_, &str, &[u8]>, state: &State) -> redb::Result {
+    meta.insert(STATE_NAME, &state.encode()[..])?;
+    Ok(())
+}
+
+/// Writes what the table of a store holds before anything is put into it.
+pub(crate) fn write_fresh(txn: &WriteTransaction, state: &State) -> Result<(), redb::Error> {
+    txn.open_table(ROWS)?;
+    let mut meta = txn.open_table(META)?;
+    meta.insert(FORMAT_NAME, FORMAT)?;
+    write_state(&mut meta, state)?;
+    Ok(())
+}
+
+/// Makes the file under another name first: under its own there is a whole store or none, whenever a crash comes.
+async fn create<D: Disk>(disk: &D, dir: &str, path: &str, options: Options) -> Result<(), StoreError> {
+    let new_path = format!("{path}.new");
+    let io_error = |operation, path: &str| {
+        let path = path.to_owned();
+        move |source| StoreError::Io { operation, path, source }
+    };
+    if !dir.is_empty() {
+        disk.create_dir(dir).map_err(io_error("make folder", dir))?;
+    }
+    match disk.remove(&new_path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &new_path)(error)),
+        _ => {}
+    }
+    let file = disk.create(&new_path).map_err(io_error("create", &new_path))?;
+    let backend = Backend::new(file, new_path.clone());
+    let db = open_database(&backend, options)?;
+    let written = (|| {
+        let mut txn = db.begin_write()?;
+        txn.set_quick_repair(true);
+        write_fresh(&txn, &State::fresh())?;
+        txn.commit()?;
+        Ok::<(), redb::Error>(())
+    })();
+    written.map_err(|error| backend.database_error(error))?;
+    backend.settle().await?;
+    backend.fail("the store is closed");
+    drop(db);
+
+    disk.rename(&new_path, path).map_err(io_error("rename", &new_path))?;
+    disk.sync_dir(dir).await.map_err(io_error("sync folder", dir))?;
+    let mut dir = dir;
+    while !dir.is_empty() {
+        dir = dir.rsplit_once('/').map_or("", |(parent, _)| parent);
+        disk.sync_dir(dir).await.map_err(io_error("sync folder", dir))?;
+    }
+    Ok(())
+}
+
+fn open_database<F: File>(backend: &Arc<Backend<F>>, options: Options) -> Result<Database, StoreError> {
+    Database::builder()
+        .set_cache_size(options.cache_bytes)
+        .set_check_integrity_on_open(options.verify)
+        .create_with_backend(Handle(backend.clone()))
+        .map_err(|error| backend.database_error(error))
+}
+
+struct Loaded {
+    state: State,
+    finished_compaction: i64,
+    meta: Meta,
+}
+
+fn load_meta<F: File>(db: &Database, backend: &Backend<F>) -> Result<Loaded, StoreError> {
+    let mut others = BTreeMap::new();
+    let mut store = BTreeMap::new();
+    let read = (|| {
+        for entry in db.begin_read()?.open_table(META)?.iter()? {
+            let (name, value) = entry?;
+            let value = Bytes::copy_from_slice(value.value());
+            match name.value().strip_prefix(OTHERS) {
+                Some(name) => others.insert(name.to_owned(), value),
+                None => store.insert(name.value().to_owned(), value),
+            };
+        }
+        Ok::<(), redb::Error>(())
+    })();
+    read.map_err(|error| backend.database_error(error))?;
+
+    if store.get(FORMAT_NAME).is_none_or(|format| &format[..] != FORMAT) {
+        return Err(backend.damaged(format_args!("it is not of format {}", FORMAT.escape_ascii())));
+    }
+    let state = store.get(STATE_NAME).and_then(|state| State::decode(state));
+    let finished_compaction = match store.get(FINISHED_COMPACTION_NAME) {
+        Some(finished) => finished.as_ref().try_into().ok().map(i64::from_le_bytes),
+        None => Some(NEVER_COMPACTED),
+    };
+    let (Some(state), Some(finished_compaction)) = (state, finished_compaction) else {
+        return Err(backend.damaged("its state is unreadable"));
+    };
+    Ok(Loaded { state, finished_compaction, meta: Arc::new(others) })
+}
+
+fn join(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}

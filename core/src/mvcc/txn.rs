@@ -1,0 +1,123 @@
+//! Transactions.
+//!
+//! ```text
+//!  decide    every condition, nested ones too, against the state before the txn: which branches run
+//!  check     every operation of those branches against the same state: whether any is refused
+//!  apply     the operations in order, each seeing the ones before it, all under one revision
+//! ```
+//!
+//! A txn is refused as a whole and before its first write, by every member alike (etcd #18667: a range at a compacted
+//! revision, found only in the middle of applying, left members with different halves).
+
+use super::Refusal;
+use super::batch::{Batch, check_lease};
+use super::compare::holds;
+use super::error::{ApplyError, StoreError};
+use super::range::{header, select};
+use crate::proto::etcdserverpb::request_op::Request;
+use crate::proto::etcdserverpb::response_op::Response;
+use crate::proto::etcdserverpb::{PutRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse};
+use crate::runtime::Disk;
+
+/// What a txn will do: its branch, and those of the txns in it.
+struct Plan<'a> {
+    succeeded: bool,
+    operations: &'a [RequestOp],
+    /// For each operation that is a txn, in order.
+    nested: Vec<Plan<'a>>,
+}
+
+impl<D: Disk> Batch<D> {
+    /// Runs a txn. One that changes nothing keeps the revision.
+    ///
+    /// Headers are filled as etcd fills them: that of the txn with the revision after it, those of its operations with
+    /// the revision as the operation saw it, those of nested txns not at all.
+    pub fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, ApplyError> {
+        let plan = self.decide(request)?;
+        self.check(&plan)?;
+        let mut response = self.atomically(|batch| batch.apply(&plan))?;
+        response.header = header(self.revision());
+        Ok(response)
+    }
+
+    fn decide<'a>(&self, txn: &'a TxnRequest) -> Result<Plan<'a>, StoreError> {
+        let succeeded = {
+            let visible = self.inner.visible();
+            let mut succeeded = true;
+            for compare in &txn.compare {
+                succeeded = holds(&visible.index, self.revision(), &self.rows(), compare)?;
+                if !succeeded {
+                    break;
+                }
+            }
+            succeeded
+        };
+        let operations = if succeeded { &txn.success } else { &txn.failure };
+        let nested = operations
+            .iter()
+            .filter_map(|operation| match &operation.request {
+                Some(Request::RequestTxn(nested)) => Some(self.decide(nested)),
+                _ => None,
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Plan { succeeded, operations, nested })
+    }
+
+    fn check(&self, plan: &Plan<'_>) -> Result<(), Refusal> {
+        let mut nested = plan.nested.iter();
+        for operation in plan.operations {
+            match &operation.request {
+                Some(Request::RequestRange(range)) => self.check_range_revision(range.revision)?,
+                Some(Request::RequestPut(put)) => self.check_put(put)?,
+                Some(Request::RequestTxn(_)) => self.check(next(&mut nested))?,
+                Some(Request::RequestDeleteRange(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Stricter than a range outside of a txn, as in etcd: there, a negative revision means the current one.
+    fn check_range_revision(&self, requested: i64) -> Result<(), Refusal> {
+        let compacted = self.state.compact_revision;
+        if requested < 0 && requested < compacted {
+            return Err(Refusal::Compacted { requested, compacted });
+        }
+        self.readable().resolve(requested).map(|_| ())
+    }
+
+    fn check_put(&self, put: &PutRequest) -> Result<(), Refusal> {
+        let needs_key = put.ignore_value || put.ignore_lease;
+        if needs_key && self.inner.visible().index.get(&put.key, self.revision()).is_none() {
+            return Err(Refusal::KeyNotFound(put.key.clone()));
+        }
+        check_lease(put.lease)
+    }
+
+    fn apply(&mut self, plan: &Plan<'_>) -> Result<TxnResponse, ApplyError> {
+        let mut nested = plan.nested.iter();
+        let mut responses = Vec::with_capacity(plan.operations.len());
+        for operation in plan.operations {
+            let response = match &operation.request {
+                Some(Request::RequestRange(range)) => {
+                    let selection = select(&self.inner.visible().index, self.readable(), range)?;
+                    Some(Response::ResponseRange(selection.fetch(&self.rows())?))
+                }
+                Some(Request::RequestPut(put)) => Some(Response::ResponsePut(self.apply_put(put)?)),
+                Some(Request::RequestDeleteRange(delete)) => {
+                    Some(Response::ResponseDeleteRange(self.apply_delete_range(delete)?))
+                }
+                Some(Request::RequestTxn(_)) => Some(Response::ResponseTxn(self.apply(next(&mut nested))?)),
+                None => None,
+            };
+            responses.push(ResponseOp { response });
+        }
+        Ok(TxnResponse { header: Some(ResponseHeader::default()), succeeded: plan.succeeded, responses })
+    }
+}
+
+fn next<'p, 'a>(nested: &mut impl Iterator<Item = &'p Plan<'a>>) -> &'p Plan<'a>
+where
+    'a: 'p,
+{
+    nested.next().expect("a plan has been made for each nested txn")
+}
