@@ -69,9 +69,7 @@ mod as_protobuf {
         serializer.serialize_bytes(&message.encode_to_vec())
     }
 
-    pub(super) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<M, D::Error> {
+    pub(super) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(deserializer: D) -> Result<M, D::Error> {
         let encoded = Bytes::deserialize(deserializer)?;
         M::decode(encoded).map_err(serde::de::Error::custom)
     }
