@@ -296,3 +296,6 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
