@@ -239,7 +239,7 @@ impl<D: Disk> Reading<D> {
                 if let Record::Entry(id, _) = &record {
                     frames.entries_max = frames.entries_max.max(Some(id.index));
                 }
-                replay.apply(record, &path, offset).map_err(|reason| refuse(reason))?;
+                replay.apply(record, &path, offset).map_err(refuse)?;
             }
             if !records.is_empty() {
                 return Err(refuse("more bytes than records".to_owned()));
