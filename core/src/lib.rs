@@ -18,5 +18,6 @@
 pub mod mvcc;
 pub mod raft;
 pub mod runtime;
+pub mod wal;
 
 pub use seedbed_proto as proto;
