@@ -22,7 +22,7 @@ impl Machine {
 
     /// Starts a member's transport and tells everybody where everybody listens.
     async fn transport(&mut self, node: NodeId) -> TokioTransport {
-        self.transports.remove(&node);
+        self.stop(node).await;
         let transport = TokioTransport::bind(node, 0x5eed, "127.0.0.1:0", BTreeMap::new()).await;
         self.transports.insert(node, transport.expect("a free port can be had"));
         let addresses = self.transports.iter().map(|(node, transport)| (*node, transport.local_addr().to_string()));
@@ -42,7 +42,9 @@ impl World<TokioRuntime> for Machine {
     }
 
     async fn stop(&mut self, node: NodeId) {
-        self.transports.remove(&node);
+        if let Some(transport) = self.transports.remove(&node) {
+            transport.close();
+        }
     }
 }
 

@@ -200,14 +200,15 @@ impl<R: Runtime, W: World<R>> Suite<R, W> {
         let Pair { one, asker, two, answerer } = self.pair().await;
         let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (done, end) = oneshot::channel();
-        let done = Arc::new(Mutex::new(Some(done)));
+        let done = Mutex::new(Some(done));
         let (their_begun, their_go) = (begun.clone(), go.clone());
         let handler = move |_: NodeId, _: Bytes| {
-            let (begun, go, done) = (their_begun.clone(), their_go.clone(), done.clone());
+            let (begun, go) = (their_begun.clone(), their_go.clone());
+            // Taken along, so that it is dropped, and the check hears of it, if the future is.
+            let done = done.lock().expect("no handler panics").take().expect("there is one request");
             async move {
                 begun.notify_one();
                 go.notified().await;
-                let done = done.lock().expect("no handler panics").take().expect("there is one request");
                 done.send(()).expect("the check waits");
                 Bytes::new()
             }

@@ -164,16 +164,15 @@ impl Disk for TokioDisk {
         fs::remove_file(&path).map_err(|error| about("remove", &path, error))
     }
 
-    async fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        let path = self.dir(dir)?;
-        // The folder stays locked until the sync has ended, though the caller may give it up.
-        let root = self.root.clone();
-        TokioRuntime::spawn_blocking(move || {
+    fn sync_dir(&self, dir: &str) -> impl Future<Output = io::Result<()>> + Send {
+        let (path, root) = (self.dir(dir), self.root.clone());
+        in_background(move || {
+            let path = path?;
             let synced = sync_dir(&path).map_err(|error| about("sync", &path, error));
+            // Until here the folder stays locked, though the caller may have given up.
             drop(root);
             synced
         })
-        .await?
     }
 }
 
@@ -239,9 +238,9 @@ impl File for TokioFile {
         written.map_err(|error| about(&format!("write {length} bytes at {offset} of"), &self.open.path, error))
     }
 
-    async fn sync(&self) -> io::Result<()> {
+    fn sync(&self) -> impl Future<Output = io::Result<()>> + Send {
         let open = self.open.clone();
-        TokioRuntime::spawn_blocking(move || open.sync()).await?
+        in_background(move || open.sync())
     }
 
     fn barrier(&self) -> io::Result<()> {
@@ -252,6 +251,14 @@ impl File for TokioFile {
     async fn settle(&self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Begins with the call, not with the first poll, and goes on if the future is dropped.
+fn in_background(
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> impl Future<Output = io::Result<()>> + Send {
+    let work = TokioRuntime::spawn_blocking(work);
+    async { work.await? }
 }
 
 /// Makes the data folder, and its name durable, parents included. Only its owner may look into it.

@@ -1,16 +1,19 @@
 //! The way to one peer: a connection made when it is needed, and the calls that go over it.
 //!
 //! ```text
-//!   call: slot in `calls` ─► queue ─► [task] connect ─► send, slot marked sent ─► reply fills the slot
+//!   call: slot in `calls` ─► queue ─► [task] connect ─► send, request leaves its slot ─► reply ends the call
 //!                                        │ failed            │ connection ended
 //!                                        ▼                   ▼
 //!                                   Unreachable            Lost            (slots not sent wait for the next one)
 //! ```
+//!
+//! The queue has numbers only: a call that is given up takes its request with it.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::AsyncRuntime;
@@ -34,7 +37,7 @@ type Instant = <TokioRuntime as AsyncRuntime>::Instant;
 /// The way to one peer. It ends when the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct Link {
-    queue: mpsc::Sender<(u64, Bytes)>,
+    queue: mpsc::Sender<u64>,
     about: Arc<About>,
 }
 
@@ -50,7 +53,8 @@ struct About {
 /// A call that is waited for.
 struct Slot {
     reply: oneshot::Sender<Result<Bytes, TransportError>>,
-    sent: bool,
+    /// Until it is sent.
+    request: Option<Bytes>,
 }
 
 /// Frees the slot of a call that nobody waits for any more.
@@ -93,9 +97,9 @@ impl Link {
         }
         let (reply, answer) = oneshot::channel();
         let call = self.about.next.fetch_add(1, Ordering::Relaxed);
-        unpoisoned(&self.about.calls).insert(call, Slot { reply, sent: false });
+        unpoisoned(&self.about.calls).insert(call, Slot { reply, request: Some(request) });
         let _waiting = Waiting { about: self.about, call };
-        self.queue.send((call, request)).await.map_err(|_| TransportError::Lost(peer))?;
+        self.queue.send(call).await.map_err(|_| TransportError::Lost(peer))?;
         // The link lives on through its owner, not through calls: dropping it ends them.
         drop(self.queue);
         answer.await.unwrap_or(Err(TransportError::Lost(peer)))
@@ -106,8 +110,8 @@ impl Link {
 struct Task {
     us: Identity,
     about: Arc<About>,
-    queued: mpsc::Receiver<(u64, Bytes)>,
-    delay: std::time::Duration,
+    queued: mpsc::Receiver<u64>,
+    delay: Duration,
     /// Why the last connection failed, to say it once.
     complaint: Option<String>,
 }
@@ -116,7 +120,7 @@ impl Task {
     async fn run(mut self) {
         let mut not_before = <Instant as openraft::Instant>::now();
         while let Some(first) = self.queued.recv().await {
-            if !self.about.waited_for(first.0) {
+            if !self.about.waited_for(first) {
                 continue;
             }
             TokioRuntime::sleep_until(not_before).await;
@@ -130,7 +134,7 @@ impl Task {
                     if replied {
                         self.delay = self.about.options.reconnect_delay.0;
                     }
-                    self.about.fail(TransportError::Lost, |slot| slot.sent);
+                    self.about.fail(TransportError::Lost, |slot| slot.request.is_none());
                     tracing::debug!(to = %self.about.peer, ?ended, "connection ended");
                     None
                 }
@@ -164,7 +168,7 @@ impl Task {
     }
 
     /// Carries calls until the connection ends or the link does. Says whether any reply came.
-    async fn carry(&mut self, stream: TcpStream, first: (u64, Bytes)) -> (io::Result<()>, bool) {
+    async fn carry(&mut self, stream: TcpStream, first: u64) -> (io::Result<()>, bool) {
         let (reader, writer) = stream.into_split();
         let mut replied = false;
         let ended = tokio::select! {
@@ -181,20 +185,15 @@ impl About {
         unpoisoned(&self.calls).contains_key(&call)
     }
 
-    async fn send(
-        &self,
-        writer: OwnedWriteHalf,
-        first: (u64, Bytes),
-        queued: &mut mpsc::Receiver<(u64, Bytes)>,
-    ) -> io::Result<()> {
+    async fn send(&self, writer: OwnedWriteHalf, first: u64, queued: &mut mpsc::Receiver<u64>) -> io::Result<()> {
         let mut writer = BufWriter::with_capacity(64 << 10, writer);
         let mut next = Some(first);
-        while let Some((call, request)) = next {
-            if self.mark_sent(call) {
+        while let Some(call) = next {
+            if let Some(request) = self.take_request(call) {
                 frame::write(&mut writer, call, &request).await?;
             }
             next = match queued.try_recv() {
-                Ok(queued) => Some(queued),
+                Ok(call) => Some(call),
                 Err(_) => {
                     writer.flush().await?;
                     queued.recv().await
@@ -204,9 +203,9 @@ impl About {
         Ok(())
     }
 
-    /// Whether anybody waits for the call, which from now on may reach the peer.
-    fn mark_sent(&self, call: u64) -> bool {
-        unpoisoned(&self.calls).get_mut(&call).map(|slot| slot.sent = true).is_some()
+    /// The request of a call, which from now on may reach the peer. `None` if nobody waits for it.
+    fn take_request(&self, call: u64) -> Option<Bytes> {
+        unpoisoned(&self.calls).get_mut(&call)?.request.take()
     }
 
     async fn receive(&self, reader: OwnedReadHalf, replied: &mut bool) -> io::Result<()> {

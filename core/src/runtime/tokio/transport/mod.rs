@@ -72,7 +72,8 @@ impl Default for TransportOptions {
     }
 }
 
-/// A member's connections to the others. Clones are the same; when the last one is dropped the port is closed.
+/// A member's connections to the others. Clones are the same. It ends when it is [closed](TokioTransport::close), or when
+/// the last clone is dropped; one that the handler holds counts too.
 #[derive(Clone)]
 pub struct TokioTransport {
     shared: Arc<Shared>,
@@ -83,7 +84,8 @@ struct Shared {
     options: TransportOptions,
     address: SocketAddr,
     handler: Arc<Mutex<Option<Handler>>>,
-    links: Mutex<BTreeMap<NodeId, Link>>,
+    /// `None` once closed.
+    links: Mutex<Option<BTreeMap<NodeId, Link>>>,
     listening: AbortHandle,
 }
 
@@ -119,7 +121,8 @@ impl TokioTransport {
         let identity = Identity { cluster: cluster_id, node };
         let handler = Arc::new(Mutex::new(None));
         let listening = listener::start(socket, identity, options, handler.clone());
-        let shared = Shared { identity, options, address, handler, links: Mutex::default(), listening };
+        let shared =
+            Shared { identity, options, address, handler, links: Mutex::new(Some(BTreeMap::new())), listening };
         let transport = TokioTransport { shared: Arc::new(shared) };
         transport.set_peers(peers);
         Ok(transport)
@@ -134,10 +137,21 @@ impl TokioTransport {
     /// moved are lost.
     pub fn set_peers(&self, peers: BTreeMap<NodeId, String>) {
         let mut links = unpoisoned(&self.shared.links);
+        let Some(links) = &mut *links else { return };
         links.retain(|node, link| peers.get(node).is_some_and(|address| address == link.address()));
         for (node, address) in peers {
             links.entry(node).or_insert_with(|| Link::start(self.shared.identity, node, address, self.shared.options));
         }
+    }
+
+    /// Ends it for good: closes the port, loses the calls that are under way and drops the handler. Requests being
+    /// answered go on.
+    pub fn close(&self) {
+        self.shared.listening.abort();
+        unpoisoned(&self.shared.links).take();
+        let handler = unpoisoned(&self.shared.handler).take();
+        // It may hold the last clone but this one, and whatever else.
+        drop(handler);
     }
 }
 
@@ -152,7 +166,7 @@ impl fmt::Debug for TokioTransport {
 
 impl Transport for TokioTransport {
     async fn call(&self, to: NodeId, request: Bytes) -> Result<Bytes, TransportError> {
-        let link = unpoisoned(&self.shared.links).get(&to).cloned();
+        let link = unpoisoned(&self.shared.links).as_ref().and_then(|links| links.get(&to).cloned());
         link.ok_or(TransportError::Unreachable(to))?.call(request).await
     }
 

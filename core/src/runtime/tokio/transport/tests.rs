@@ -29,7 +29,7 @@ fn know(transport: &TokioTransport, node: NodeId, peer: &TokioTransport) {
 }
 
 fn slots(transport: &TokioTransport) -> usize {
-    unpoisoned(&transport.shared.links).values().map(Link::slots).sum()
+    unpoisoned(&transport.shared.links).iter().flat_map(BTreeMap::values).map(Link::slots).sum()
 }
 
 #[test]
@@ -162,6 +162,38 @@ fn bad_input_costs_its_sender_the_connection_and_nobody_else_anything() {
             let _ = stream.read_to_end(&mut answer).await;
             assert!(answer.len() <= greeting.len(), "{input:?} got {answer:?}");
             assert_eq!(one.call(TWO, Bytes::from_static(b"hi")).await, Ok(Bytes::from_static(b"hi")));
+        }
+    });
+}
+
+#[test]
+fn closing_ends_calls_both_ways_though_the_handler_holds_the_transport() {
+    run(async {
+        let one = echo(ONE, CLUSTER, TransportOptions::default()).await;
+        let two = echo(TWO, CLUSTER, TransportOptions::default()).await;
+        let (held, asked) = (two.clone(), Arc::new(Notify::new()));
+        let notify = asked.clone();
+        two.serve(Arc::new(move |_, request| {
+            let held = held.clone();
+            notify.notify_one();
+            async move { held.call(ONE, request).await.unwrap_or_default() }.boxed()
+        }));
+        one.serve(Arc::new(|_, _| std::future::pending().boxed()));
+        know(&one, TWO, &two);
+        know(&two, ONE, &one);
+        let caller = one.clone();
+        let call = TokioRuntime::spawn(async move { caller.call(TWO, Bytes::new()).await });
+        asked.notified().await;
+        let shared = Arc::downgrade(&two.shared);
+        two.close();
+        know(&two, ONE, &one);
+        assert_eq!(two.call(ONE, Bytes::new()).await, Err(TransportError::Unreachable(ONE)));
+        drop(two);
+        // The reply of the handler, whose own call has ended, may still have come through.
+        assert!(matches!(call.await.unwrap(), Err(TransportError::Lost(TWO)) | Ok(_)));
+        assert!(one.call(TWO, Bytes::new()).await.is_err());
+        while shared.strong_count() > 0 {
+            TokioRuntime::sleep(Duration::from_millis(1)).await;
         }
     });
 }
