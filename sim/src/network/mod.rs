@@ -337,3 +337,6 @@ impl Message {
         self.shared.postman.spawn(async move { shared.send(here, from, refusal, &caller) });
     }
 }
+
+#[cfg(test)]
+mod tests;

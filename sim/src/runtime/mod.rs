@@ -22,7 +22,7 @@ use openraft_rt::AsyncRuntime;
 use seedbed_core::runtime::Runtime;
 
 pub use self::channel::{SimMpsc, SimMutex, SimOneshot};
-pub use self::node::{NodeRng, clock_of, create_node, kill_all, name_of, seed};
+pub use self::node::{NodeRng, clock_of, create_node, kill, kill_all, name_of, pause, restart, resume, seed};
 pub(crate) use self::simulation::at_end;
 pub use self::simulation::{Panicked, Simulation};
 pub use self::task::{Cancelled, JoinHandle};

@@ -14,6 +14,7 @@ use rand_pcg::Pcg64;
 
 use crate::clock::SimClock;
 use crate::rng::stream;
+use crate::trace;
 
 #[derive(Debug)]
 struct Node {
@@ -62,6 +63,35 @@ pub fn create_node(name: &str) -> NodeHandle {
         nodes.nodes.insert(handle.id(), Node { name: Arc::from(name), rng, clock: SimClock::new() });
     });
     handle
+}
+
+/// Kills a node: its tasks never run again, and are dropped as soon as the caller awaits anything.
+pub fn kill(id: NodeId) {
+    record("kill", id);
+    Handle::current().kill(id);
+}
+
+/// Gives a killed node another life. Tasks of it are spawned on the handle returned: an earlier one still means the dead.
+pub fn restart(id: NodeId) -> NodeHandle {
+    record("restart", id);
+    Handle::current().restart(id);
+    Handle::current().get_node(id).expect("a node that was restarted exists")
+}
+
+/// Stops a node's tasks where they are (SIGSTOP). Time goes on without it.
+pub fn pause(id: NodeId) {
+    record("pause", id);
+    Handle::current().pause(id);
+}
+
+/// Lets a paused node go on. What it waited for meanwhile is there.
+pub fn resume(id: NodeId) {
+    record("resume", id);
+    Handle::current().resume(id);
+}
+
+fn record(tag: &'static str, id: NodeId) {
+    trace::record(tag, &[trace::digest(name_of(id).as_bytes())]);
 }
 
 /// Kills every node made by [`create_node`]. Their tasks are dropped as soon as the caller awaits anything.
