@@ -8,3 +8,6 @@ compile_error!(
 
 pub mod outcome;
 pub mod plan;
+pub mod run;
+
+pub use seedbed_core::runtime::Mutant;
