@@ -202,12 +202,11 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fai
         Err(error) => return Err(Failure::Usage(one_line(&error))),
     };
     let mut out = io::stdout().lock();
-    let exit = match cli.command {
-        None => commands::run::run(&RunArgs { scenarios: Vec::new(), sweep: cli.sweep }, &*interrupts()?, &mut out),
-        Some(Command::Run(args)) => commands::run::run(&args, &*interrupts()?, &mut out),
-        Some(Command::Replay(args)) => commands::replay::replay(&args, &mut out),
-        Some(Command::Mutants(args)) => commands::mutants::mutants(&args, &*interrupts()?, &mut out),
-        Some(Command::List(args)) => commands::list::list(&args, &mut out),
+    let exit = match cli.command.unwrap_or(Command::Run(RunArgs { scenarios: Vec::new(), sweep: cli.sweep })) {
+        Command::Run(args) => commands::run::run(&args, seedbed_sim::run::run, &*interrupts()?, &mut out),
+        Command::Replay(args) => commands::replay::replay(&args, &mut out),
+        Command::Mutants(args) => commands::mutants::mutants(&args, &*interrupts()?, &mut out),
+        Command::List(args) => commands::list::list(&args, &mut out),
     }?;
     out.flush()?;
     Ok(exit)
@@ -237,6 +236,16 @@ fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl RunArgs {
+        /// What `seedbed run` makes of these flags.
+        pub(crate) fn parsed(args: &str) -> RunArgs {
+            match Cli::parse_from(["seedbed", "run"].into_iter().chain(args.split_whitespace())).command {
+                Some(Command::Run(args)) => args,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 
     fn refusal(args: &str) -> String {
         let args = ["seedbed"].into_iter().chain(args.split_whitespace()).map(OsString::from);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use seedbed_reports::{Failure as FailedRun, Row, Summary};
 use seedbed_sim::plan::Scenario;
 
+use crate::attempt::Runner;
 use crate::catalogue::CATALOGUE;
 use crate::cli::{RunArgs, SweepArgs};
 use crate::exit::{Exit, Failure};
@@ -17,7 +18,7 @@ use crate::sweep::{Finished, Job, sweep};
 /// Each scenario's seeds unless others are asked for: so many that the catalogue takes about a minute on two cores.
 pub(crate) const SEEDS: Range<u64> = 0..32;
 
-pub(crate) fn run(args: &RunArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut impl Write) -> Result<Exit, Failure> {
     let RunArgs { scenarios, sweep: SweepArgs { seeds, shard, verify_every, out: folder, common } } = args;
     let scenarios = chosen(scenarios);
     let seeds: Range<u64> = seeds.0.clone();
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &RunArgs, stop: &AtomicBool, out: &mut impl Write) -> Re
     let steps = (seeds.end - seeds.start).saturating_mul(scenarios.len() as u64);
     let progress = Progress::new(steps, common.json);
     let mut tally = Tally::default();
-    sweep(jobs, seedbed_sim::run::run, common.jobs(), stop, |run| {
+    sweep(jobs, runner, common.jobs(), stop, |run| {
         if common.json {
             serde_json::to_writer(&mut *out, &RunRecord::new(&run, || replay_command(&run)))?;
             writeln!(out)?;
@@ -127,5 +128,80 @@ impl Tally {
         if let (Some(row), Progress::Lines) = (self.summary.rows.last(), progress) {
             progress.line(&format!("{}: {} seeds, {} violated", row.scenario, row.seeds, row.violated));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use seedbed_sim::outcome::{Outcome, Violation};
+    use seedbed_sim::plan::Plan;
+    use seedbed_sim::run::Options;
+
+    use super::*;
+    use crate::attempt::tests::fine;
+    use crate::catalogue;
+    use crate::cli::RunArgs;
+
+    fn printed(args: &str, runner: Runner, stop: bool) -> (Exit, String, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        let mut args = RunArgs::parsed(args);
+        args.sweep.out = folder.path().to_owned();
+        let mut out = Vec::new();
+        let exit = run(&args, runner, &AtomicBool::new(stop), &mut out).expect("nothing to go wrong");
+        (exit, String::from_utf8(out).expect("UTF-8"), folder)
+    }
+
+    fn odd_seeds_fail(plan: &Plan, options: &Options) -> Outcome {
+        let violations = if plan.seed % 2 == 1 {
+            vec![Violation { judge: "durability", message: "put of k3 is lost".to_owned() }]
+        } else {
+            Vec::new()
+        };
+        Outcome { violations, ..fine(plan, options) }
+    }
+
+    #[test]
+    fn a_violation_comes_with_its_judge_the_command_that_replays_it_and_its_plan() {
+        let (exit, out, folder) = printed("partition --seeds 0..4", odd_seeds_fail, false);
+        assert_eq!(exit, Exit::Violation);
+        for part in [
+            "2 violated",
+            "partition seed 1\n  durability: put of k3 is lost\n  replay: cargo run --release -- replay partition 1\n",
+            "partition seed 3\n",
+            "4 runs, 2 with a violation",
+        ] {
+            assert!(out.contains(part), "{part} is missing in: {out}");
+        }
+        let plan = fs::read_to_string(folder.path().join("partition-3.json")).expect("the plan is written");
+        assert_eq!(Plan::from_json(&plan), Ok(catalogue::find("partition").expect("listed").plan(3)));
+        assert!(!folder.path().join("partition-2.json").exists());
+    }
+
+    #[test]
+    fn a_violation_in_json_has_the_command_too() {
+        let (exit, out, _folder) = printed("calm --seeds 3 --json", odd_seeds_fail, false);
+        assert_eq!(exit, Exit::Violation);
+        let run: serde_json::Value = serde_json::from_str(&out).expect("one object");
+        assert_eq!(run["verdict"], "violation");
+        assert_eq!(run["violations"][0]["judge"], "durability");
+        assert_eq!(run["replay"], "cargo run --release -- replay calm 3");
+    }
+
+    #[test]
+    fn without_a_violation_an_interrupted_sweep_says_so_and_ends_with_its_own_status() {
+        let (exit, out, folder) = printed("--seeds 0..4", fine, true);
+        assert_eq!(exit, Exit::Interrupted);
+        assert!(out.contains("0 runs") && out.contains("interrupted"), "{out}");
+        assert!(folder.path().join("summary.md").exists());
+        assert_eq!(printed("--seeds 0..4", fine, false).0, Exit::Success);
+    }
+
+    #[test]
+    fn scenarios_run_once_in_the_order_of_their_mention() {
+        let (_, out, _folder) = printed("partition calm partition --seeds 0 --json", fine, false);
+        let order: Vec<&str> = out.lines().filter_map(|line| line.split('"').nth(3)).collect();
+        assert_eq!(order, ["partition", "calm"]);
     }
 }
