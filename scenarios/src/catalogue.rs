@@ -24,8 +24,8 @@ const CALM: Scenario = Scenario {
         members: &[(1, 1), (6, 3), (3, 5)],
         election_ms: [150, 400],
         heartbeats: [5, 10],
-        snapshot_entries: [100, 500],
-        keep_entries: [10, 150],
+        snapshot_entries: [80, 300],
+        keep_entries: [10, 100],
         segment_bytes: [16 << 10, 64 << 10],
     },
     network: NetworkRanges { latency_us: [100, 800], jitter_us: [0, 1200], loss_permille: [0, 0] },
@@ -55,7 +55,7 @@ const ANYBODY_OR_ALL: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2
 
 const PARTITION: Scenario = Scenario {
     name: "partition",
-    summary: "halves, bridges, lonely members, one-way links and lost messages: who may answer, and who still does?",
+    summary: "halves, bridges, lonely members, one-way links, lost messages: who may still answer?",
     cluster: ClusterRanges { members: &[(1, 3), (1, 5)], ..CALM.cluster },
     network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
     faults: FaultRanges {
@@ -69,7 +69,7 @@ const PARTITION: Scenario = Scenario {
 
 const FSYNC_DELAY: Scenario = Scenario {
     name: "fsync-delay",
-    summary: "disks that are slow or stand still, the leader's above all: nothing may be promised before it is durable",
+    summary: "disks are slow or stand still: nothing is promised before it is durable",
     faults: FaultRanges {
         act_ms: [8_000, 15_000],
         off_percent: 20,
@@ -81,7 +81,7 @@ const FSYNC_DELAY: Scenario = Scenario {
 
 const CRASH_RESTART: Scenario = Scenario {
     name: "crash-restart",
-    summary: "members die and come back, sometimes all at once, and lose what was not synced: nothing acknowledged is lost",
+    summary: "members die, sometimes all at once, with what was not synced: nothing acknowledged is lost",
     cluster: ClusterRanges { members: &[(2, 1), (5, 3), (3, 5)], ..CALM.cluster },
     // Slower than elsewhere, so that a crash finds something unsynced.
     disk: DiskRanges { sync_us: [1_000, 4_000], jitter_us: [0, 8_000] },
@@ -96,7 +96,7 @@ const CRASH_RESTART: Scenario = Scenario {
 
 const UNFLUSHED_LEADER: Scenario = Scenario {
     name: "unflushed-leader",
-    summary: "the leader crashes with replicated entries that it had not flushed, and is back before or after the election",
+    summary: "the leader crashes with unflushed, replicated entries, and is back before or after the election",
     cluster: ClusterRanges { members: &[(3, 3), (1, 5)], ..CALM.cluster },
     // Stalls are to be shorter than the time-out in some seeds, longer in others.
     workload: WorkloadRanges { clients: [8, 16], timeout_ms: [300, 1_200], ..CALM.workload },

@@ -71,13 +71,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run scenarios over seeds, and judge them.
     Run(RunArgs),
-    /// Run one plan again, with its log if wanted.
     Replay(ReplayArgs),
-    /// Plant known bugs, and see which judge notices each.
     Mutants(MutantsArgs),
-    /// List the scenarios and the planted bugs.
     List(ListArgs),
 }
 
@@ -117,9 +113,10 @@ pub(crate) struct SweepArgs {
     pub(crate) common: Common,
 }
 
-/// Every seed is run in a thread of its own. Prints a table, or a JSON object for each run, in the order of scenarios and
-/// seeds; then each violation with the command that replays it. `summary.md` and the plan of each failure are written
-/// to the folder of `--out`.
+/// Runs scenarios over seeds, and judges them.
+///
+/// Prints a table, or a JSON object for each run, in the order of scenarios and seeds; then each violation with the
+/// command that replays it. `summary.md` and the plan of each failure are written to the folder of `--out`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Which scenarios, in this order [default: all of them; see `seedbed list`]
@@ -129,6 +126,8 @@ pub(crate) struct RunArgs {
     pub(crate) sweep: SweepArgs,
 }
 
+/// Runs one plan again, with its log if wanted.
+///
 /// The same plan gives the same run, the same trace hash and the same log, byte for byte.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
@@ -158,8 +157,10 @@ pub(crate) struct ReplayArgs {
     pub(crate) json: bool,
 }
 
-/// For each planted bug the ordinary scenarios are tried in turn, seed after seed, until a judge finds a violation or the
-/// seeds are spent. A violation counts if the same run without the bug has none. Exits with 1 if a bug survives.
+/// Plants known bugs, and shows which judge notices each.
+///
+/// The ordinary scenarios are tried in turn, seed after seed, until a judge finds a violation or the seeds are spent. A
+/// violation counts if the same run without the bug has none. Exits with 1 if a bug survives.
 #[derive(Debug, Args)]
 pub(crate) struct MutantsArgs {
     /// Which planted bugs [default: all of them; see `seedbed list`]
@@ -172,7 +173,7 @@ pub(crate) struct MutantsArgs {
     pub(crate) common: Common,
 }
 
-/// Scenarios and planted bugs, each with a line that says what it is.
+/// Lists the scenarios and the planted bugs, each with a line that says what it is.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Print one JSON object a line

@@ -22,7 +22,7 @@ fn sample() -> Value {
             { "at_ms": 300, "for_ms": 500, "fault": { "one-way": { "target": "follower" } } },
             { "at_ms": 400, "for_ms": 500, "fault": { "bridge": { "bridge": 3, "side": [1, 2] } } },
             { "at_ms": 500, "for_ms": 500, "fault": { "loss": { "permille": 100 } } },
-            { "at_ms": 600, "for_ms": 500, "fault": { "fsync-delay": { "target": "everyone", "sync_us": [5000, 9000] } } },
+            { "at_ms": 600, "for_ms": 500, "fault": { "fsync-delay": { "target": "everyone", "sync_us": [5, 9] } } },
             { "at_ms": 700, "for_ms": 500, "fault": { "fsync-stall": { "target": { "member": 2 } } } },
             { "at_ms": 800, "for_ms": 500, "fault": { "crash": { "target": { "member": 1 } } } },
             { "at_ms": 900, "for_ms": 500, "fault": { "pause": { "target": { "member": 2 } } } },
