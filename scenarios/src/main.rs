@@ -1,3 +1,23 @@
-//! The command line.
+//! The command line `seedbed`.
+//!
+//! ```text
+//!   catalogue ──► Job (a plan) ──► sweep ──► Finished ──► rows, JSON lines, reports/out
+//!                                    └── attempt: one run on a thread of its own
+//! ```
 
-fn main() {}
+mod attempt;
+mod catalogue;
+mod cli;
+mod commands;
+mod exit;
+mod progress;
+mod record;
+mod seeds;
+mod sweep;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    attempt::record_panics();
+    exit::reported(cli::main(std::env::args_os()))
+}

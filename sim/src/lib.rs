@@ -30,5 +30,8 @@ pub mod network;
 pub mod outcome;
 pub mod plan;
 pub mod rng;
+pub mod run;
 pub mod runtime;
 pub mod trace;
+
+pub use seedbed_core::runtime::Mutant;

@@ -2,8 +2,22 @@
 //!
 //! A seed *generates* a plan; running a plan is a pure function. Replaying, shrinking and keeping a regression all work
 //! on plans. The JSON form refuses fields that it does not know.
+//!
+//! ```text
+//!   Scenario (ranges) + seed ── generate ──► Plan ◄── from_json, validate ── a file
+//! ```
+
+mod generate;
+mod scenario;
+mod validate;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::scenario::{
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, Span,
+    WorkloadRanges,
+};
+pub use self::validate::PlanError;
 
 /// The version of the JSON form.
 pub const VERSION: u32 = 1;
@@ -117,7 +131,7 @@ pub struct Mix {
 pub struct Fault {
     /// When it begins, since the first operation.
     pub at_ms: u64,
-    /// How long it lasts. A crashed member restarts at the end of it.
+    /// How long it lasts, all of it. A crashed member restarts at the end of it.
     pub for_ms: u64,
     /// What it is.
     pub fault: FaultKind,
@@ -190,7 +204,8 @@ pub enum FaultKind {
         /// Who.
         target: Target,
     },
-    /// The target's fsync stalls; after `stall_ms` it crashes, its appended entries replicated but not flushed.
+    /// The target's fsync stalls; after `stall_ms` it crashes, its appended entries replicated but not flushed. It
+    /// restarts when the fault ends: it is down for `for_ms` less `stall_ms`.
     CrashUnflushed {
         /// Who.
         target: Target,

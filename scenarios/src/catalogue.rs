@@ -1,0 +1,250 @@
+//! The scenarios, as data: each with a line that says what it tries.
+//!
+//! Common to all of them is a small, busy cluster: few keys, so that clients meet on them; snapshots every few hundred
+//! entries and small segments, so that snapshots, purges and installs are part of every run.
+
+use seedbed_sim::plan::{
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, WorkloadRanges,
+};
+
+/// Every scenario, in the order in which they are listed and run.
+pub(crate) static CATALOGUE: [Scenario; 6] =
+    [CALM, PARTITION, FSYNC_DELAY, CRASH_RESTART, UNFLUSHED_LEADER, EVERYTHING];
+
+/// The scenario of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
+    CATALOGUE.iter().find(|scenario| scenario.name == name)
+}
+
+/// Nothing goes wrong. What differs from it is said where a scenario begins.
+const CALM: Scenario = Scenario {
+    name: "calm",
+    summary: "nothing goes wrong: what fails here is no matter of faults",
+    cluster: ClusterRanges {
+        members: &[(1, 1), (6, 3), (3, 5)],
+        election_ms: [150, 400],
+        heartbeats: [5, 10],
+        snapshot_entries: [80, 300],
+        keep_entries: [10, 100],
+        segment_bytes: [16 << 10, 64 << 10],
+    },
+    network: NetworkRanges { latency_us: [100, 800], jitter_us: [0, 1200], loss_permille: [0, 0] },
+    disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
+    workload: WorkloadRanges {
+        clients: [4, 16],
+        operations: [600, 2000],
+        keys: [5, 20],
+        value_bytes: [16, 256],
+        timeout_ms: [400, 2000],
+        mix: MixRanges {
+            get: [10, 40],
+            get_serializable: [0, 10],
+            range: [0, 15],
+            put: [20, 50],
+            delete: [0, 15],
+            txn: [0, 25],
+            compact: [0, 2],
+        },
+    },
+    faults: FaultRanges { act_ms: [8_000, 12_000], off_percent: 0, reckless_percent: 0, families: &[] },
+    converge_ms: 15_000,
+};
+
+const ANYBODY: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2, Aim::Member)];
+const ANYBODY_OR_ALL: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2, Aim::Member), (2, Aim::Everyone)];
+
+const PARTITION: Scenario = Scenario {
+    name: "partition",
+    summary: "halves, bridges, lonely members, one-way links, lost messages: who may still answer?",
+    cluster: ClusterRanges { members: &[(1, 3), (1, 5)], ..CALM.cluster },
+    network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 30,
+        reckless_percent: 0,
+        families: &[HALVES, ISOLATE, ONE_WAY, BRIDGE, LOSS],
+    },
+    ..CALM
+};
+
+const FSYNC_DELAY: Scenario = Scenario {
+    name: "fsync-delay",
+    summary: "disks are slow or stand still: nothing is promised before it is durable",
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 20,
+        reckless_percent: 0,
+        families: &[SLOW_FSYNC, STALLED_FSYNC],
+    },
+    ..CALM
+};
+
+const CRASH_RESTART: Scenario = Scenario {
+    name: "crash-restart",
+    summary: "members die, sometimes all at once, with what was not synced: nothing acknowledged is lost",
+    cluster: ClusterRanges { members: &[(2, 1), (5, 3), (3, 5)], ..CALM.cluster },
+    // Slower than elsewhere, so that a crash finds something unsynced.
+    disk: DiskRanges { sync_us: [1_000, 4_000], jitter_us: [0, 8_000] },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 0,
+        reckless_percent: 25,
+        families: &[Family { count: [4, 10], ..CRASH }],
+    },
+    ..CALM
+};
+
+const UNFLUSHED_LEADER: Scenario = Scenario {
+    name: "unflushed-leader",
+    summary: "the leader crashes with unflushed, replicated entries, and is back before or after the election",
+    cluster: ClusterRanges { members: &[(3, 3), (1, 5)], ..CALM.cluster },
+    // Stalls are to be shorter than the time-out in some seeds, longer in others.
+    workload: WorkloadRanges { clients: [8, 16], timeout_ms: [300, 1_200], ..CALM.workload },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        families: &[Family { count: [4, 8], ..CRASH_UNFLUSHED }],
+    },
+    ..CALM
+};
+
+const EVERYTHING: Scenario = Scenario {
+    name: "everything",
+    summary: "all families of faults together, about half of them in each seed",
+    cluster: ClusterRanges { members: &[(1, 1), (5, 3), (4, 5)], ..CALM.cluster },
+    network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 50,
+        reckless_percent: 15,
+        families: &[HALVES, ISOLATE, ONE_WAY, BRIDGE, LOSS, SLOW_FSYNC, STALLED_FSYNC, CRASH, PAUSE, CRASH_UNFLUSHED],
+    },
+    ..CALM
+};
+
+const HALVES: Family =
+    Family { kind: FamilyKind::Halves, count: [1, 3], for_ms: [300, 3_000], brief_percent: 20, aims: &[] };
+const ISOLATE: Family =
+    Family { kind: FamilyKind::Isolate, count: [1, 4], for_ms: [300, 2_500], brief_percent: 20, aims: ANYBODY };
+const ONE_WAY: Family =
+    Family { kind: FamilyKind::OneWay, count: [1, 4], for_ms: [300, 2_500], brief_percent: 20, aims: ANYBODY };
+const BRIDGE: Family =
+    Family { kind: FamilyKind::Bridge, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: &[] };
+const LOSS: Family = Family {
+    kind: FamilyKind::Loss { permille: [10, 300] },
+    count: [1, 2],
+    for_ms: [500, 4_000],
+    brief_percent: 0,
+    aims: &[],
+};
+const SLOW_FSYNC: Family = Family {
+    kind: FamilyKind::FsyncDelay { sync_us: [2_000, 80_000], jitter_us: [0, 120_000] },
+    count: [1, 4],
+    for_ms: [500, 3_000],
+    brief_percent: 10,
+    aims: ANYBODY_OR_ALL,
+};
+const STALLED_FSYNC: Family = Family {
+    kind: FamilyKind::FsyncStall,
+    count: [1, 4],
+    for_ms: [100, 2_500],
+    brief_percent: 30,
+    aims: ANYBODY_OR_ALL,
+};
+const CRASH: Family =
+    Family { kind: FamilyKind::Crash, count: [1, 5], for_ms: [200, 2_500], brief_percent: 40, aims: ANYBODY_OR_ALL };
+const PAUSE: Family =
+    Family { kind: FamilyKind::Pause, count: [1, 4], for_ms: [200, 2_500], brief_percent: 20, aims: ANYBODY };
+const CRASH_UNFLUSHED: Family = Family {
+    kind: FamilyKind::CrashUnflushed { stall_ms: [20, 1_500] },
+    count: [1, 4],
+    for_ms: [200, 2_500],
+    // Back before the others elect, it could lead on.
+    brief_percent: 55,
+    aims: &[(6, Aim::Leader), (1, Aim::Follower)],
+};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use seedbed_sim::plan::{FaultKind, Plan, Target};
+
+    use super::*;
+
+    fn plans(scenario: &'static Scenario) -> impl Iterator<Item = Plan> {
+        (0..300).map(|seed| scenario.plan(seed))
+    }
+
+    #[test]
+    fn every_plan_of_every_scenario_is_valid() {
+        for scenario in &CATALOGUE {
+            for plan in plans(scenario) {
+                assert_eq!(plan.faults.is_empty(), scenario.faults.families.is_empty(), "{}", scenario.name);
+                assert_eq!(plan.validate(), Ok(()), "{} {}", scenario.name, plan.seed);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_found() {
+        let names: BTreeSet<&str> = CATALOGUE.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), CATALOGUE.len());
+        for name in names {
+            assert_eq!(find(name).map(|scenario| scenario.name), Some(name));
+        }
+        assert!(find("gale").is_none());
+    }
+
+    #[test]
+    fn scenarios_differ_in_what_they_do_to_the_same_seed() {
+        let texts: BTreeSet<String> =
+            CATALOGUE.iter().map(|scenario| serde_json::to_string(&scenario.plan(1).faults).expect("plain")).collect();
+        assert_eq!(texts.len(), CATALOGUE.len());
+    }
+
+    #[test]
+    fn a_crash_of_one_member_alone_and_of_everyone_is_tried() {
+        let crashes = |plan: &Plan, whom: fn(&Target) -> bool| {
+            plan.faults.iter().any(|fault| matches!(&fault.fault, FaultKind::Crash { target } if whom(target)))
+        };
+        let alone = plans(&CRASH_RESTART).filter(|plan| plan.cluster.members == 1 && crashes(plan, |_| true)).count();
+        let everyone = plans(&CRASH_RESTART)
+            .filter(|plan| plan.cluster.members > 1 && crashes(plan, |target| *target == Target::Everyone))
+            .count();
+        assert!(alone > 30 && everyone > 60, "alone in {alone}, everyone in {everyone} of 300");
+    }
+
+    #[test]
+    fn unflushed_leaders_stall_on_either_side_of_the_time_out_and_return_on_either_side_of_the_election() {
+        let mut seen = BTreeSet::new();
+        for plan in plans(&UNFLUSHED_LEADER) {
+            assert!(plan.cluster.members >= 3, "the others keep a quorum");
+            for fault in &plan.faults {
+                if let FaultKind::CrashUnflushed { target: Target::Leader, stall_ms } = fault.fault {
+                    let down_ms = fault.for_ms - stall_ms;
+                    seen.insert((stall_ms < plan.workload.timeout_ms, down_ms < plan.cluster.election_ms));
+                }
+            }
+        }
+        assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn everything_switches_about_half_of_the_families_off() {
+        let families = plans(&EVERYTHING)
+            .map(|plan| {
+                let kinds: BTreeSet<String> = plan.faults.iter().map(|fault| kind(&fault.fault)).collect();
+                kinds.len()
+            })
+            .collect::<Vec<_>>();
+        let mean = families.iter().sum::<usize>() as f64 / families.len() as f64;
+        assert!((3.0..6.5).contains(&mean), "{mean} families a seed");
+    }
+
+    fn kind(fault: &FaultKind) -> String {
+        let json = serde_json::to_value(fault).expect("plain");
+        json.as_object().and_then(|fields| fields.keys().next().cloned()).expect("a kind is an object of one field")
+    }
+}

@@ -1,0 +1,211 @@
+//! `mutants`: planted bugs, and which judge notices each.
+//!
+//! A judge that never fails proves nothing. Each bug is tried with the ordinary scenarios, in turn and seed after seed,
+//! so that none is favoured. A violation counts only if the same plan without the bug has none: otherwise it tells of
+//! the store, or of the judge.
+
+use std::io::{self, Write};
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use seedbed_sim::Mutant;
+use seedbed_sim::plan::Plan;
+use seedbed_sim::run::Options;
+
+use crate::attempt::{self, Runner};
+use crate::catalogue::CATALOGUE;
+use crate::cli::MutantsArgs;
+use crate::exit::{Exit, Failure};
+use crate::progress::Progress;
+use crate::record::{self, MutantRecord};
+use crate::sweep::{Finished, Job, sweep};
+
+/// Seeds of each scenario that a bug is tried with before it has survived.
+pub(crate) const SEEDS: Range<u64> = 0..50;
+
+pub(crate) fn mutants(args: &MutantsArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<Exit, Failure> {
+    let MutantsArgs { mutants, seeds, common } = args;
+    let mutants = if mutants.is_empty() { &Mutant::ALL[..] } else { mutants };
+    let progress = Progress::new(mutants.len() as u64, common.json);
+    let mut trials = Vec::new();
+    for mutant in mutants {
+        let trial = Trial::of(*mutant, &seeds.0, seedbed_sim::run::run, common.jobs(), stop)?;
+        // What was not tried to the end has neither been killed nor survived.
+        if trial.kill.is_none() && stop.load(Ordering::Relaxed) {
+            break;
+        }
+        if common.json {
+            trial.write_json(out)?;
+        }
+        progress.line(&format!("{mutant}: {} after {} seeds", trial.verdict(), trial.seeds));
+        progress.step(mutant.name());
+        trials.push(trial);
+    }
+    drop(progress);
+    if !common.json {
+        print(&trials, out)?;
+    }
+    Ok(if trials.iter().any(|trial| trial.kill.is_none()) {
+        Exit::Violation
+    } else if trials.len() < mutants.len() {
+        Exit::Interrupted
+    } else {
+        Exit::Success
+    })
+}
+
+/// The first violation that a planted bug caused.
+struct Kill {
+    scenario: String,
+    seed: u64,
+    judge: &'static str,
+    message: String,
+    replay: String,
+}
+
+/// What became of a planted bug.
+struct Trial {
+    mutant: Mutant,
+    kill: Option<Kill>,
+    /// Runs, up to the one that killed it.
+    seeds: u64,
+    /// Of those runs, and of their counterparts without the bug.
+    cpu: Duration,
+    /// Runs with a violation with and without the bug.
+    disputed: u64,
+}
+
+impl Trial {
+    fn of(mutant: Mutant, seeds: &Range<u64>, runner: Runner, threads: usize, stop: &AtomicBool) -> io::Result<Trial> {
+        let mut trial = Trial { mutant, kill: None, seeds: 0, cpu: Duration::ZERO, disputed: 0 };
+        let jobs = seeds.clone().flat_map(|seed| {
+            CATALOGUE.iter().map(move |scenario| Job {
+                plan: Plan { mutant: Some(mutant.name().to_owned()), ..scenario.plan(seed) },
+                verify: false,
+            })
+        });
+        sweep(jobs, runner, threads, stop, |run| trial.judge(&run, runner))?;
+        Ok(trial)
+    }
+
+    fn judge(&mut self, run: &Finished, runner: Runner) -> io::Result<ControlFlow<()>> {
+        self.seeds += 1;
+        self.cpu += run.cpu;
+        let Some(violation) = run.outcome.violations.first() else { return Ok(ControlFlow::Continue(())) };
+        let without = attempt::run(runner, &Plan { mutant: None, ..Plan::clone(&run.plan) }, Options::default())?;
+        self.cpu += without.cpu;
+        if !without.outcome.violations.is_empty() {
+            self.disputed += 1;
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.kill = Some(Kill {
+            scenario: run.plan.scenario.clone(),
+            seed: run.plan.seed,
+            judge: violation.judge,
+            message: violation.message.clone(),
+            replay: record::replay(&run.plan.scenario, run.plan.seed, Some(self.mutant.name())),
+        });
+        Ok(ControlFlow::Break(()))
+    }
+
+    fn verdict(&self) -> &'static str {
+        if self.kill.is_some() { "killed" } else { "survived" }
+    }
+
+    fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+        let kill = self.kill.as_ref();
+        let record = MutantRecord {
+            mutant: self.mutant.name(),
+            killed: kill.is_some(),
+            judge: kill.map(|kill| kill.judge),
+            message: kill.map(|kill| kill.message.as_str()),
+            scenario: kill.map(|kill| kill.scenario.as_str()),
+            seed: kill.map(|kill| kill.seed),
+            seeds: self.seeds,
+            cpu_ms: record::millis(self.cpu),
+            disputed: self.disputed,
+            replay: kill.map(|kill| kill.replay.as_str()),
+        };
+        serde_json::to_writer(&mut *out, &record)?;
+        writeln!(out)?;
+        out.flush()
+    }
+}
+
+fn print(trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["planted bug", "verdict", "judge", "scenario", "seed", "seeds tried", "cpu"]);
+    for trial in trials {
+        let kill = trial.kill.as_ref();
+        table.add_row([
+            trial.mutant.name().to_owned(),
+            trial.verdict().to_owned(),
+            kill.map(|kill| kill.judge.to_owned()).unwrap_or_default(),
+            kill.map(|kill| kill.scenario.clone()).unwrap_or_default(),
+            kill.map(|kill| kill.seed.to_string()).unwrap_or_default(),
+            trial.seeds.to_string(),
+            format!("{:.1} s", trial.cpu.as_secs_f64()),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "{table}")?;
+    for kill in trials.iter().filter_map(|trial| trial.kill.as_ref()) {
+        writeln!(out, "\n{}: {}\n  replay: {}", kill.judge, kill.message, kill.replay)?;
+    }
+    let disputed = trials.iter().map(|trial| trial.disputed).sum::<u64>();
+    if disputed > 0 {
+        writeln!(out, "\n{disputed} violations do not count: the same run without the planted bug has one as well")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use seedbed_sim::outcome::{Outcome, Violation};
+
+    use super::*;
+    use crate::attempt::tests::fine;
+
+    fn trial(runner: Runner, threads: usize) -> Trial {
+        Trial::of(Mutant::AckBeforeFsync, &(0..4), runner, threads, &AtomicBool::new(false)).expect("threads")
+    }
+
+    fn violated(plan: &Plan, options: &Options) -> Outcome {
+        let violation = Violation { judge: "durability", message: "lost".to_owned() };
+        Outcome { violations: vec![violation], ..fine(plan, options) }
+    }
+
+    #[test]
+    fn a_bug_is_killed_by_the_first_violation_in_a_fixed_order() {
+        fn third(plan: &Plan, options: &Options) -> Outcome {
+            let caught = plan.mutant.is_some() && plan.scenario == "fsync-delay" && plan.seed >= 1;
+            if caught { violated(plan, options) } else { fine(plan, options) }
+        }
+        for threads in [1, 8] {
+            let trial = trial(third, threads);
+            let kill = trial.kill.as_ref().expect("killed");
+            assert_eq!((kill.scenario.as_str(), kill.seed, kill.judge), ("fsync-delay", 1, "durability"));
+            // All scenarios of seed 0, then up to the third of seed 1.
+            assert_eq!(trial.seeds, CATALOGUE.len() as u64 + 3);
+            assert_eq!(kill.replay, "cargo run --release -- replay fsync-delay 1 --mutant ack-before-fsync");
+        }
+    }
+
+    #[test]
+    fn a_bug_that_nobody_notices_survives_its_seeds() {
+        let trial = trial(fine, 2);
+        assert_eq!((trial.verdict(), trial.seeds), ("survived", 4 * CATALOGUE.len() as u64));
+    }
+
+    #[test]
+    fn a_violation_that_is_there_without_the_bug_does_not_count() {
+        let trial = trial(violated, 2);
+        assert!(trial.kill.is_none());
+        assert_eq!(trial.disputed, trial.seeds);
+    }
+}

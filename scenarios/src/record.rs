@@ -1,0 +1,86 @@
+//! The JSON lines: one object each. The fields are documented in the help of `--json`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use seedbed_sim::outcome::{Operations, Violation};
+use serde::Serialize;
+
+use crate::sweep::Finished;
+
+/// What `--json` prints for a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunRecord<'a> {
+    scenario: &'a str,
+    seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutant: Option<&'a str>,
+    verdict: &'static str,
+    /// In hexadecimal: JSON's numbers end at 53 bits in many readers.
+    trace_hash: String,
+    operations: u64,
+    operations_by_end: Operations,
+    faults: u64,
+    faults_by_family: &'a BTreeMap<&'static str, u64>,
+    virtual_ms: u64,
+    wall_ms: f64,
+    cpu_ms: f64,
+    verified: bool,
+    violations: &'a [Violation],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<String>,
+}
+
+impl<'a> RunRecord<'a> {
+    pub(crate) fn new(run: &'a Finished, replay: impl FnOnce() -> String) -> Self {
+        let outcome = &run.outcome;
+        RunRecord {
+            scenario: &outcome.scenario,
+            seed: outcome.seed,
+            mutant: run.plan.mutant.as_deref(),
+            verdict: if run.violated() { "violation" } else { "ok" },
+            trace_hash: hash(outcome.trace_hash),
+            operations: outcome.operations.total(),
+            operations_by_end: outcome.operations,
+            faults: outcome.faults.values().sum(),
+            faults_by_family: &outcome.faults,
+            virtual_ms: outcome.virtual_ms,
+            wall_ms: millis(run.wall),
+            cpu_ms: millis(run.cpu),
+            verified: run.verified,
+            violations: &outcome.violations,
+            replay: run.violated().then(replay),
+        }
+    }
+}
+
+/// What `--json` prints for a planted bug.
+#[derive(Debug, Serialize)]
+pub(crate) struct MutantRecord<'a> {
+    pub(crate) mutant: &'a str,
+    pub(crate) killed: bool,
+    pub(crate) judge: Option<&'a str>,
+    pub(crate) message: Option<&'a str>,
+    pub(crate) scenario: Option<&'a str>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) seeds: u64,
+    pub(crate) cpu_ms: f64,
+    pub(crate) disputed: u64,
+    pub(crate) replay: Option<&'a str>,
+}
+
+/// A trace hash as it is printed: 16 hexadecimal digits.
+pub(crate) fn hash(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+/// Milliseconds, to the microsecond.
+pub(crate) fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+/// The command that runs a scenario's seed again, as it is typed in the workspace.
+pub(crate) fn replay(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
+    let mutant = mutant.map(|mutant| format!(" --mutant {mutant}")).unwrap_or_default();
+    format!("cargo run --release -- replay {scenario} {seed}{mutant}")
+}

@@ -1,0 +1,200 @@
+//! What a user of the binary relies on: exit statuses, one-line refusals, JSON lines, equal hashes in two processes.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn seedbed(folder: &Path, args: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_seedbed"))
+        .args(args.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .expect("the binary that cargo has built starts")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder for temporary files")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+/// One JSON object a line.
+fn objects(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+#[track_caller]
+fn assert_refused(output: &Output, says: &str) {
+    let refusal = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{refusal}");
+    assert!(refusal.starts_with("error: ") && refusal.contains(says), "{refusal}");
+    assert_eq!(refusal.trim_end().lines().count(), 1, "{refusal}");
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn bad_usage_is_one_line_and_exit_2() {
+    let folder = folder();
+    for (args, says) in [
+        ("run gale", "no scenario is called `gale`"),
+        ("run calm --seeds 5..2", "no seed is in 5..2"),
+        ("run calm --seeds one..two", "`one` is not a seed"),
+        ("run calm --shard 2/2", "0 <= i < n"),
+        ("replay", "required"),
+        ("replay calm", "the seed is missing"),
+        ("replay gale 1", "no scenario is called `gale`"),
+        ("replay calm 1 --log [", "--log ["),
+        ("mutants gremlin", "no planted bug is called `gremlin`"),
+        ("frobnicate", "frobnicate"),
+    ] {
+        assert_refused(&seedbed(folder.path(), args), says);
+    }
+}
+
+#[test]
+fn a_damaged_plan_is_one_line_with_the_field_and_exit_2() {
+    let folder = folder();
+    let printed = seedbed(folder.path(), "replay partition 3 --print-plan");
+    assert_eq!(printed.status.code(), Some(0));
+    let mut plan: Value = serde_json::from_slice(&printed.stdout).expect("a plan is JSON");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+
+    plan["cluster"]["colour"] = "red".into();
+    write("unknown.json", &plan.to_string());
+    assert_refused(&seedbed(folder.path(), "replay unknown.json"), "unknown.json: cluster.colour: unknown field");
+    write("cut.json", &text(&printed.stdout)[..200]);
+    assert_refused(&seedbed(folder.path(), "replay cut.json"), "cut.json: ");
+    std::fs::write(folder.path().join("binary.json"), [0xff, 0xfe, 0x00]).expect("written");
+    assert_refused(&seedbed(folder.path(), "replay binary.json"), "binary.json: ");
+    assert_refused(&seedbed(folder.path(), "replay missing.json"), "missing.json: ");
+}
+
+#[test]
+fn help_says_what_a_scenario_is_and_how_the_process_ends() {
+    let help = seedbed(folder().path(), "--help");
+    assert_eq!(help.status.code(), Some(0));
+    let help = text(&help.stdout);
+    for part in ["A scenario is", "Examples:", "Exit status:", "trace_hash", "replay"] {
+        assert!(help.contains(part), "{part} is missing in: {help}");
+    }
+}
+
+#[test]
+fn the_list_has_every_scenario_and_every_planted_bug() {
+    let list = objects(&seedbed(folder().path(), "list --json"));
+    let names = |kind: &str| list.iter().filter_map(|line| line[kind].as_str()).collect::<Vec<_>>();
+    assert_eq!(
+        names("scenario"),
+        ["calm", "partition", "fsync-delay", "crash-restart", "unflushed-leader", "everything"]
+    );
+    assert_eq!(names("mutant").len(), seedbed_sim::Mutant::ALL.len());
+    assert!(list.iter().all(|line| line["summary"].as_str().is_some_and(|summary| !summary.is_empty())));
+}
+
+#[test]
+fn a_sweep_prints_documented_objects_in_order_and_writes_a_summary() {
+    let folder = folder();
+    let sweep = seedbed(folder.path(), "run partition calm --seeds 1..3 --jobs 2 --verify-every 2 --json");
+    assert_eq!(sweep.status.code(), Some(0), "{}{}", text(&sweep.stdout), text(&sweep.stderr));
+    let runs = objects(&sweep);
+    let order: Vec<_> =
+        runs.iter().map(|run| (run["scenario"].as_str().expect("a name"), run["seed"].as_u64())).collect();
+    assert_eq!(order, [("partition", Some(1)), ("partition", Some(2)), ("calm", Some(1)), ("calm", Some(2))]);
+    for run in &runs {
+        assert_eq!(run["verdict"], "ok");
+        assert_eq!(run["violations"], Value::Array(Vec::new()));
+        assert_eq!(run["trace_hash"].as_str().map(str::len), Some(16), "{run}");
+        assert_eq!(run["verified"], run["seed"].as_u64() == Some(2), "{run}");
+        for count in ["operations", "faults", "virtual_ms"] {
+            assert!(run[count].is_u64(), "{count} in {run}");
+        }
+        for time in ["wall_ms", "cpu_ms"] {
+            assert!(run[time].as_f64().is_some_and(|time| time >= 0.0), "{time} in {run}");
+        }
+    }
+    let summary = std::fs::read_to_string(folder.path().join("reports/out/summary.md")).expect("the summary");
+    assert!(summary.contains("4 runs, 0 with a violation"), "{summary}");
+}
+
+#[test]
+fn a_sweep_without_json_prints_a_table_and_plain_progress() {
+    let folder = folder();
+    let sweep = seedbed(folder.path(), "run calm --seeds 1 --out here");
+    assert_eq!(sweep.status.code(), Some(0));
+    let table = text(&sweep.stdout);
+    for part in ["scenario", "operations", "virtual time", "calm", "ok", "here/summary.md"] {
+        assert!(table.contains(part), "{part} is missing in: {table}");
+    }
+    assert!(text(&sweep.stderr).contains("calm: 1 seeds, 0 violated"));
+    assert!(folder.path().join("here/summary.md").exists());
+}
+
+#[test]
+fn shards_share_the_seeds() {
+    let folder = folder();
+    let seeds = |shard: &str| -> Vec<u64> {
+        let sweep = seedbed(folder.path(), &format!("run calm --seeds 0..3 --shard {shard} --verify-every 0 --json"));
+        objects(&sweep).iter().filter_map(|run| run["seed"].as_u64()).collect()
+    };
+    assert_eq!(seeds("0/2"), [0, 2]);
+    assert_eq!(seeds("1/2"), [1]);
+}
+
+#[test]
+fn the_trace_hash_is_the_same_in_another_process_from_the_plan_and_beside_other_seeds() {
+    let folder = folder();
+    let hash = |output: Output| {
+        let objects = objects(&output);
+        objects.last().and_then(|run| run["trace_hash"].as_str().map(str::to_owned)).expect("a hash")
+    };
+    let alone = hash(seedbed(folder.path(), "replay everything 6 --json"));
+    let beside = hash(seedbed(folder.path(), "run everything --seeds 4..7 --jobs 3 --json"));
+    assert_eq!(alone, beside);
+
+    let plan = seedbed(folder.path(), "replay everything 6 --print-plan").stdout;
+    std::fs::write(folder.path().join("plan.json"), plan).expect("written");
+    let expected = seedbed(folder.path(), &format!("replay plan.json --expect-hash {alone}"));
+    assert_eq!(expected.status.code(), Some(0), "{}", text(&expected.stderr));
+    let other = seedbed(folder.path(), "replay plan.json --expect-hash 1");
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other.stderr).contains(&format!("the trace hash is {alone}, not 0000000000000001")));
+}
+
+#[test]
+fn the_log_of_a_run_is_the_same_byte_for_byte() {
+    let folder = folder();
+    let log = |name: &str| {
+        let run = seedbed(folder.path(), &format!("replay crash-restart 2 --log info --log-file {name}"));
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
+        std::fs::read(folder.path().join(name)).expect("the log")
+    };
+    assert_eq!(log("one"), log("another"));
+}
+
+#[test]
+fn ctrl_c_keeps_what_is_finished() {
+    let folder = folder();
+    let mut sweep = Command::new(env!("CARGO_BIN_EXE_seedbed"))
+        .args(["run", "calm", "--seeds", "0..1000000000", "--verify-every", "0", "--json"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary that cargo has built starts");
+    let mut lines = BufReader::new(sweep.stdout.take().expect("piped")).lines().map(|line| line.expect("UTF-8"));
+    let mut finished = vec![lines.next().expect("a first run")];
+    kill_process(Pid::from_child(&sweep), Signal::INT).expect("it is still at work");
+    finished.extend(lines);
+    assert_eq!(sweep.wait().expect("it ends").code(), Some(130));
+    for (seed, line) in finished.iter().enumerate() {
+        let run: Value = serde_json::from_str(line).expect("no line is cut");
+        assert_eq!(run["seed"], seed);
+    }
+    let summary = std::fs::read_to_string(folder.path().join("reports/out/summary.md")).expect("the summary");
+    assert!(summary.contains(&format!("{} runs, 0 with a violation", finished.len())), "{summary}");
+    assert!(summary.contains("interrupted"), "{summary}");
+}

@@ -1,0 +1,341 @@
+//! From a scenario and a seed to a plan: a pure function.
+//!
+//! Each part draws from its own stream, named after it, so that taking one family of faults out of a scenario does not
+//! reshuffle what is left.
+
+use rand::Rng;
+use rand_pcg::Pcg64;
+
+use super::scenario::{Family, FamilyKind, FaultRanges, Scenario, Span, WorkloadRanges};
+use super::validate::Downtime;
+use super::{ClusterPlan, DiskPlan, Fault, FaultKind, Mix, NetworkPlan, Plan, Target, VERSION, WorkloadPlan};
+
+/// The first fault waits until there can be a leader and some data.
+const QUIET_MS: u64 = 300;
+/// What the shortest fault lasts.
+const FAULT_MS_MIN: u64 = 5;
+/// How often a place in time is drawn for a fault before it is left out.
+const PLACES: u32 = 8;
+
+pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
+    let draw = |part: &str| Draw::new(seed, scenario.name, part);
+
+    let ranges = &scenario.cluster;
+    let d = &mut draw("cluster");
+    let election_ms = d.within(ranges.election_ms);
+    let cluster = ClusterPlan {
+        members: d.weighted(ranges.members),
+        election_ms,
+        heartbeat_ms: (election_ms / d.within(ranges.heartbeats)).max(1),
+        snapshot_entries: d.within(ranges.snapshot_entries),
+        keep_entries: d.within(ranges.keep_entries),
+        segment_bytes: d.within(ranges.segment_bytes),
+    };
+
+    let d = &mut draw("network");
+    let latency_us = d.band(scenario.network.latency_us, scenario.network.jitter_us);
+    let network = NetworkPlan { latency_us, loss_permille: d.within_u32(scenario.network.loss_permille) };
+    let disk = DiskPlan { sync_us: draw("disk").band(scenario.disk.sync_us, scenario.disk.jitter_us) };
+
+    let act_ms = draw("act").within(scenario.faults.act_ms);
+    let workload = workload(&scenario.workload, act_ms, &mut draw("workload"));
+    let faults = faults(&scenario.faults, &cluster, act_ms, draw);
+
+    Plan {
+        version: VERSION,
+        scenario: scenario.name.to_owned(),
+        seed,
+        mutant: None,
+        cluster,
+        network,
+        disk,
+        workload,
+        faults,
+        converge_ms: scenario.converge_ms,
+    }
+}
+
+fn workload(ranges: &WorkloadRanges, act_ms: u64, d: &mut Draw) -> WorkloadPlan {
+    let clients = d.within(ranges.clients);
+    let operations = d.within(ranges.operations);
+    // The slot of one operation if the work is to last as long as the faults. The mean pause is a third of it: answers
+    // and time-outs take the rest.
+    let slot_ms = act_ms * clients / operations;
+    let weights = &ranges.mix;
+    WorkloadPlan {
+        clients: clients as u32,
+        operations: operations as u32,
+        keys: d.within_u32(ranges.keys),
+        value_bytes: d.within_u32(ranges.value_bytes),
+        think_ms: [0, slot_ms * 2 / 3],
+        timeout_ms: d.within(ranges.timeout_ms),
+        mix: Mix {
+            get: d.within_u32(weights.get),
+            get_serializable: d.within_u32(weights.get_serializable),
+            range: d.within_u32(weights.range),
+            put: d.within_u32(weights.put),
+            delete: d.within_u32(weights.delete),
+            txn: d.within_u32(weights.txn),
+            compact: d.within_u32(weights.compact),
+        },
+    }
+}
+
+fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl Fn(&str) -> Draw) -> Vec<Fault> {
+    let reckless = draw("reckless").chance(ranges.reckless_percent);
+    let limit = if reckless { cluster.members } else { ((cluster.members - 1) / 2).max(1) };
+    let possible: Vec<&Family> =
+        ranges.families.iter().filter(|family| cluster.members > 1 || !family.kind.between_members()).collect();
+    let is_on = |family: &&Family| !draw(family.kind.name()).chance(ranges.off_percent);
+    let mut on: Vec<&Family> = possible.iter().copied().filter(is_on).collect();
+    // A seed without any fault is the calm scenario's.
+    if on.is_empty() && !possible.is_empty() {
+        on.push(possible[draw("last-family").within([0, possible.len() as u64 - 1]) as usize]);
+    }
+
+    let mut down = Downtime::default();
+    let mut faults = Vec::new();
+    for family in on {
+        let d = &mut draw(family.kind.name()).after_one();
+        let count = d.within(family.count);
+        for _ in 0..count {
+            let placed =
+                (0..PLACES).map(|_| window(family, cluster, act_ms, d)).find(|fault| down.admits(fault, limit));
+            if let Some(fault) = placed {
+                down.add(&fault);
+                faults.push(fault);
+            }
+        }
+    }
+    faults.sort_by_key(|fault| fault.at_ms);
+    faults
+}
+
+/// One fault, somewhere in the act.
+fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, d: &mut Draw) -> Fault {
+    let members = cluster.members;
+    let aim = if family.aims.is_empty() { None } else { Some(d.weighted(family.aims)) };
+    let target = aim.map_or(Target::Everyone, |aim| aim.target(members, d.within([1, members])));
+    let at_ms = d.within([QUIET_MS, act_ms - QUIET_MS]);
+    let lasting = d.within(family.for_ms);
+    let brief = d.within([FAULT_MS_MIN, cluster.election_ms * 3 / 4]);
+    let for_ms = if d.chance(family.brief_percent) { brief } else { lasting };
+    // What goes wrong is over when the act is.
+    let for_ms = for_ms.min(act_ms - at_ms).max(FAULT_MS_MIN);
+
+    let fault = match family.kind {
+        FamilyKind::Halves => FaultKind::Halves { side: d.side((1..=members).collect()) },
+        FamilyKind::Isolate => FaultKind::Isolate { target },
+        FamilyKind::OneWay => FaultKind::OneWay { target },
+        FamilyKind::Bridge => {
+            let bridge = d.within([1, members]);
+            FaultKind::Bridge { bridge, side: d.side((1..=members).filter(|member| *member != bridge).collect()) }
+        }
+        FamilyKind::Loss { permille } => FaultKind::Loss { permille: d.within_u32(permille) },
+        FamilyKind::FsyncDelay { sync_us, jitter_us } => {
+            FaultKind::FsyncDelay { target, sync_us: d.band(sync_us, jitter_us) }
+        }
+        FamilyKind::FsyncStall => FaultKind::FsyncStall { target },
+        FamilyKind::Crash => FaultKind::Crash { target },
+        FamilyKind::Pause => FaultKind::Pause { target },
+        FamilyKind::CrashUnflushed { stall_ms } => {
+            let stall_ms = d.within(stall_ms);
+            return Fault { at_ms, for_ms: stall_ms + for_ms, fault: FaultKind::CrashUnflushed { target, stall_ms } };
+        }
+    };
+    Fault { at_ms, for_ms, fault }
+}
+
+/// A stream of random numbers that belongs to one part of a plan.
+struct Draw(Pcg64);
+
+impl Draw {
+    fn new(seed: u64, scenario: &str, part: &str) -> Self {
+        // FNV-1a over the names: they choose the stream, the seed its start. Both words go through a finaliser, since
+        // neighbouring starts or streams of this generator are correlated.
+        let name =
+            [scenario, "/", part].iter().flat_map(|s| s.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        let state = u128::from(finalise(seed ^ name)) << 64 | u128::from(finalise(seed.wrapping_add(name)));
+        Draw(Pcg64::new(state, u128::from(finalise(name)) << 64 | u128::from(finalise(!seed ^ name))))
+    }
+
+    /// Past the first number, which has said whether the family is on.
+    fn after_one(mut self) -> Self {
+        self.0.next_u64();
+        self
+    }
+
+    // The reduction is written out: what a library makes of the same words may differ between its releases.
+    fn within(&mut self, [least, greatest]: Span) -> u64 {
+        assert!(least <= greatest, "a scenario's range begins before it ends: {least}..={greatest}");
+        let size = u128::from(greatest - least) + 1;
+        least + ((u128::from(self.0.next_u64()) * size) >> 64) as u64
+    }
+
+    fn within_u32(&mut self, span: Span) -> u32 {
+        u32::try_from(self.within(span)).expect("a scenario's range for a field of 32 bits fits it")
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.within([0, 99]) < percent
+    }
+
+    /// A least and a greatest.
+    fn band(&mut self, least: Span, more: Span) -> Span {
+        let least = self.within(least);
+        [least, least + self.within(more)]
+    }
+
+    fn weighted<T: Copy>(&mut self, choices: &[(u32, T)]) -> T {
+        let sum = choices.iter().map(|(weight, _)| u64::from(*weight)).sum::<u64>();
+        let mut rest = self.within([0, sum - 1]);
+        for (weight, choice) in choices {
+            match rest.checked_sub(u64::from(*weight)) {
+                Some(less) => rest = less,
+                None => return *choice,
+            }
+        }
+        unreachable!("the draw is below the sum of the weights")
+    }
+
+    /// A part of the members that is neither none nor all of them.
+    fn side(&mut self, mut members: Vec<u64>) -> Vec<u64> {
+        for last in (1..members.len()).rev() {
+            members.swap(last, self.within([0, last as u64]) as usize);
+        }
+        members.truncate(self.within([1, members.len() as u64 - 1]) as usize);
+        members.sort_unstable();
+        members
+    }
+}
+
+/// splitmix64's last step: each bit of the input changes half of the output's.
+fn finalise(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::scenario::{Aim, ClusterRanges, DiskRanges, MixRanges, NetworkRanges};
+    use super::*;
+
+    const CALM: &[Family] = &[];
+    const ROUGH: &[Family] = &[
+        Family { kind: FamilyKind::Halves, count: [1, 3], for_ms: [200, 2000], brief_percent: 20, aims: &[] },
+        Family { kind: FamilyKind::Bridge, count: [1, 2], for_ms: [200, 2000], brief_percent: 0, aims: &[] },
+        Family {
+            kind: FamilyKind::Crash,
+            count: [3, 6],
+            for_ms: [200, 3000],
+            brief_percent: 30,
+            aims: &[(1, Aim::Leader), (1, Aim::Follower), (1, Aim::Member), (1, Aim::Everyone)],
+        },
+        Family {
+            kind: FamilyKind::CrashUnflushed { stall_ms: [50, 900] },
+            count: [1, 3],
+            for_ms: [100, 900],
+            brief_percent: 50,
+            aims: &[(1, Aim::Leader)],
+        },
+    ];
+
+    fn scenario(families: &'static [Family]) -> Scenario {
+        Scenario {
+            name: "test",
+            summary: "",
+            cluster: ClusterRanges {
+                members: &[(1, 1), (2, 3), (2, 5)],
+                election_ms: [150, 400],
+                heartbeats: [5, 10],
+                snapshot_entries: [100, 500],
+                keep_entries: [10, 100],
+                segment_bytes: [16384, 65536],
+            },
+            network: NetworkRanges { latency_us: [100, 500], jitter_us: [0, 1500], loss_permille: [0, 5] },
+            disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
+            workload: WorkloadRanges {
+                clients: [4, 16],
+                operations: [600, 2000],
+                keys: [5, 20],
+                value_bytes: [16, 256],
+                timeout_ms: [400, 2000],
+                mix: MixRanges {
+                    get: [1, 30],
+                    get_serializable: [0, 10],
+                    range: [0, 20],
+                    put: [10, 40],
+                    delete: [0, 10],
+                    txn: [0, 20],
+                    compact: [0, 2],
+                },
+            },
+            faults: FaultRanges { act_ms: [8000, 15000], off_percent: 30, reckless_percent: 15, families },
+            converge_ms: 10_000,
+        }
+    }
+
+    #[test]
+    fn a_seed_means_the_same_plan_and_another_seed_another() {
+        let scenario = scenario(ROUGH);
+        assert_eq!(scenario.plan(7), scenario.plan(7));
+        let distinct: BTreeSet<String> = (0..200).map(|seed| scenario.plan(seed).to_json()).collect();
+        assert_eq!(distinct.len(), 200);
+    }
+
+    #[test]
+    fn what_is_generated_is_valid_and_survives_json() {
+        for seed in 0..500 {
+            let plan = scenario(ROUGH).plan(seed);
+            assert_eq!(Plan::from_json(&plan.to_json()), Ok(plan), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn without_a_family_the_rest_stays_as_it_was() {
+        let with = scenario(ROUGH).plan(3);
+        let without = scenario(CALM).plan(3);
+        assert!(without.faults.is_empty());
+        assert_eq!(Plan { faults: Vec::new(), ..with }, without);
+    }
+
+    #[test]
+    fn unflushed_crashes_are_mixed_with_elections_on_either_side() {
+        let (mut brief, mut long) = (0, 0);
+        for seed in 0..200 {
+            let plan = scenario(ROUGH).plan(seed);
+            for fault in &plan.faults {
+                if let FaultKind::CrashUnflushed { stall_ms, .. } = fault.fault {
+                    let down = fault.for_ms - stall_ms;
+                    if down < plan.cluster.election_ms { brief += 1 } else { long += 1 }
+                }
+            }
+        }
+        assert!(brief > 50 && long > 50, "{brief} brief, {long} long");
+    }
+
+    #[test]
+    fn most_plans_leave_a_majority_up_and_some_leave_nobody() {
+        let everyone = |plan: &Plan| {
+            plan.faults.iter().any(|fault| matches!(fault.fault, FaultKind::Crash { target: Target::Everyone }))
+        };
+        let plans: Vec<Plan> = (0..200).map(|seed| scenario(ROUGH).plan(seed)).collect();
+        let gone = plans.iter().filter(|plan| everyone(plan)).count();
+        assert!((20..180).contains(&gone), "{gone} of 200 plans crash everyone");
+    }
+
+    #[test]
+    fn numbers_are_drawn_from_all_of_a_range() {
+        let mut draw = Draw::new(1, "test", "range");
+        let seen: BTreeSet<u64> = (0..200).map(|_| draw.within([3, 7])).collect();
+        assert_eq!(seen, (3..=7).collect());
+        assert_eq!(Draw::new(1, "test", "all").within([5, 5]), 5);
+        let _ = Draw::new(1, "test", "all").within([0, u64::MAX]);
+    }
+}

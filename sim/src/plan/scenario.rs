@@ -1,0 +1,204 @@
+//! A scenario: what a seed may draw a plan from, as data.
+
+use super::generate;
+use super::{Plan, Target};
+
+/// A range of whole numbers, both ends included.
+pub type Span = [u64; 2];
+
+/// A family of plans with one intent.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// One line that says what it tries.
+    pub summary: &'static str,
+    /// The members.
+    pub cluster: ClusterRanges,
+    /// The network in fair weather.
+    pub network: NetworkRanges,
+    /// The disks in fair weather.
+    pub disk: DiskRanges,
+    /// What clients do.
+    pub workload: WorkloadRanges,
+    /// What goes wrong.
+    pub faults: FaultRanges,
+    /// After everything is healed, how long the cluster has to converge and serve again.
+    pub converge_ms: u64,
+}
+
+impl Scenario {
+    /// The plan of a seed: the same for ever, and valid.
+    pub fn plan(&self, seed: u64) -> Plan {
+        generate::plan(self, seed)
+    }
+}
+
+/// What clusters are drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterRanges {
+    /// Numbers of members, each with the weight that it is drawn with.
+    pub members: &'static [(u32, u64)],
+    /// The least election time-out.
+    pub election_ms: Span,
+    /// Heartbeats in the least election time-out.
+    pub heartbeats: Span,
+    /// Log entries between two snapshots.
+    pub snapshot_entries: Span,
+    /// Log entries that stay behind a snapshot.
+    pub keep_entries: Span,
+    /// The size at which the WAL begins another segment.
+    pub segment_bytes: Span,
+}
+
+/// What the network is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkRanges {
+    /// The least one-way delay.
+    pub latency_us: Span,
+    /// What the greatest one-way delay adds to the least.
+    pub jitter_us: Span,
+    /// Messages lost in a thousand.
+    pub loss_permille: Span,
+}
+
+/// What disks are drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskRanges {
+    /// The least time of an fsync.
+    pub sync_us: Span,
+    /// What the greatest time of an fsync adds to the least.
+    pub jitter_us: Span,
+}
+
+/// What the work is drawn from. The pause between operations follows from the rest, so that the work lasts about as
+/// long as the faults.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkloadRanges {
+    /// How many clients.
+    pub clients: Span,
+    /// Operations of all clients together.
+    pub operations: Span,
+    /// How many different keys.
+    pub keys: Span,
+    /// Bytes of a value.
+    pub value_bytes: Span,
+    /// When an operation without an answer counts as unknown.
+    pub timeout_ms: Span,
+    /// How often each kind of operation is drawn.
+    pub mix: MixRanges,
+}
+
+/// Weights of the kinds of operations, as in [`Mix`](super::Mix).
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields of Mix, where they are explained")]
+pub struct MixRanges {
+    pub get: Span,
+    pub get_serializable: Span,
+    pub range: Span,
+    pub put: Span,
+    pub delete: Span,
+    pub txn: Span,
+    pub compact: Span,
+}
+
+/// What faults are drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultRanges {
+    /// How long the act of faults lasts.
+    pub act_ms: Span,
+    /// Of a hundred seeds, how many do without a given family (swarm testing: a fault that is always there hides what
+    /// needs its absence).
+    pub off_percent: u64,
+    /// Of a hundred seeds, how many may have more than a minority of members down at a time by separate faults.
+    pub reckless_percent: u64,
+    /// The families.
+    pub families: &'static [Family],
+}
+
+/// Faults of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// The kind, with its intensity.
+    pub kind: FamilyKind,
+    /// How many of them in an act.
+    pub count: Span,
+    /// How long one lasts; for a member that dies, how long it is down.
+    pub for_ms: Span,
+    /// Of a hundred, how many are over before an election time-out has passed.
+    pub brief_percent: u64,
+    /// Whom they meet, each with its weight. Unused by kinds that meet no single target.
+    pub aims: &'static [(u32, Aim)],
+}
+
+/// The kinds of [`FaultKind`](super::FaultKind), with what their parameters are drawn from.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields of FaultKind and DiskRanges, where they are explained")]
+pub enum FamilyKind {
+    Halves,
+    Isolate,
+    OneWay,
+    Bridge,
+    Loss { permille: Span },
+    FsyncDelay { sync_us: Span, jitter_us: Span },
+    FsyncStall,
+    Crash,
+    Pause,
+    CrashUnflushed { stall_ms: Span },
+}
+
+impl FamilyKind {
+    /// A word for it, which names its random stream too: changing it changes what every seed means.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            FamilyKind::Halves => "halves",
+            FamilyKind::Isolate => "isolate",
+            FamilyKind::OneWay => "one-way",
+            FamilyKind::Bridge => "bridge",
+            FamilyKind::Loss { .. } => "loss",
+            FamilyKind::FsyncDelay { .. } => "fsync-delay",
+            FamilyKind::FsyncStall => "fsync-stall",
+            FamilyKind::Crash => "crash",
+            FamilyKind::Pause => "pause",
+            FamilyKind::CrashUnflushed { .. } => "crash-unflushed",
+        }
+    }
+
+    /// Whether it acts between members, and so does nothing to a cluster of one.
+    pub(super) fn between_members(self) -> bool {
+        matches!(
+            self,
+            FamilyKind::Halves
+                | FamilyKind::Isolate
+                | FamilyKind::OneWay
+                | FamilyKind::Bridge
+                | FamilyKind::Loss { .. }
+        )
+    }
+}
+
+/// Whom a fault is aimed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Whoever leads.
+    Leader,
+    /// A follower.
+    Follower,
+    /// A member, whatever it does.
+    Member,
+    /// All of them.
+    Everyone,
+}
+
+impl Aim {
+    /// The target in a cluster of that size; `any` is a member's number.
+    pub(super) fn target(self, members: u64, any: u64) -> Target {
+        match self {
+            Aim::Leader => Target::Leader,
+            // A cluster of one has no follower.
+            Aim::Follower if members > 1 => Target::Follower,
+            Aim::Follower | Aim::Member => Target::Member(any),
+            Aim::Everyone => Target::Everyone,
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Which plans are refused, and the JSON form's way in and out.
+//!
+//! A refusal is one line that begins with the path of the field: `faults[2].fault.crash.target: …`. What passes can be
+//! run; a fault may still find nothing to do, for instance a leader to crash while there is none.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use seedbed_core::runtime::Mutant;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ClusterPlan, Fault, FaultKind, Plan, Span, Target, VERSION, WorkloadPlan};
+
+/// Time in a plan ends here: a day, in which no sum of two times overflows.
+const TIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Members, clients and the rest are simulated in one process's memory.
+const CLIENTS_MAX: u64 = 10_000;
+const OPERATIONS_MAX: u64 = 10_000_000;
+const KEYS_MAX: u64 = 1_000_000;
+/// A request is at most 1.5 MiB in etcd.
+const VALUE_BYTES_MAX: u64 = 1 << 20;
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+const ENTRIES_MAX: u64 = 1 << 32;
+
+/// Why a plan is refused: one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct PlanError {
+    /// The field, as `faults[2].for_ms`; `plan` if it is all of it.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl PlanError {
+    fn new(path: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        // Both may quote the file, and a refusal is one line whatever the file holds.
+        let line = |text: String| text.chars().flat_map(escaped).collect();
+        PlanError { path: line(path.to_string()), reason: line(reason.to_string()) }
+    }
+}
+
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    let (control, plain) = if c.is_control() { (Some(c.escape_default()), None) } else { (None, Some(c)) };
+    control.into_iter().flatten().chain(plain)
+}
+
+impl Plan {
+    /// Reads and validates the JSON form.
+    pub fn from_json(json: &str) -> Result<Plan, PlanError> {
+        // A plan of another version has other fields: its version is the thing to say, so it is looked at first.
+        #[derive(Deserialize)]
+        struct Versioned {
+            #[serde(default)]
+            version: Value,
+        }
+        let Versioned { version } = parse(json)?;
+        if !version.is_null() && version != VERSION {
+            return Err(PlanError::new("version", format_args!("this is {version}, and only {VERSION} is understood")));
+        }
+        let plan: Plan = parse(json)?;
+        plan.validate()?;
+        Ok(plan)
+    }
+
+    /// The JSON form, for people to read and edit.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("a plan has only string keys and no failing fields");
+        json.push('\n');
+        json
+    }
+
+    /// Refuses what cannot be run.
+    pub fn validate(&self) -> Result<(), PlanError> {
+        ensure(self.version == VERSION, "version", || format!("{} is not {VERSION}", self.version))?;
+        ensure(!self.scenario.is_empty(), "scenario", || "it is empty".to_owned())?;
+        if let Some(mutant) = &self.mutant {
+            Mutant::from_str(mutant).map_err(|error| PlanError::new("mutant", error))?;
+        }
+        self.cluster.validate()?;
+        band("network.latency_us", self.network.latency_us, TIME_MS_MAX * 1000)?;
+        within("network.loss_permille", self.network.loss_permille, 0, 1000)?;
+        band("disk.sync_us", self.disk.sync_us, TIME_MS_MAX * 1000)?;
+        self.workload.validate()?;
+        within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
+        self.validate_faults()
+    }
+
+    fn validate_faults(&self) -> Result<(), PlanError> {
+        let mut down = Downtime::default();
+        let mut at_ms = 0;
+        for (i, fault) in self.faults.iter().enumerate() {
+            let path = format!("faults[{i}]");
+            within(format_args!("{path}.at_ms"), fault.at_ms, 0, TIME_MS_MAX)?;
+            within(format_args!("{path}.for_ms"), fault.for_ms, 1, TIME_MS_MAX)?;
+            ensure(fault.at_ms >= at_ms, format_args!("{path}.at_ms"), || {
+                format!("{} is earlier than the fault before it, at {at_ms}", fault.at_ms)
+            })?;
+            at_ms = fault.at_ms;
+            fault.validate(&path, self.cluster.members)?;
+            if let Some((other, target)) = down.clash(fault) {
+                let reason = format!("{target} is still down or stopped by faults[{other}] at {at_ms} ms");
+                return Err(PlanError::new(path, reason));
+            }
+            down.add_nth(i, fault);
+        }
+        Ok(())
+    }
+}
+
+impl ClusterPlan {
+    fn validate(&self) -> Result<(), PlanError> {
+        ensure(matches!(self.members, 1 | 3 | 5), "cluster.members", || {
+            format!("a cluster has 1, 3 or 5 members, not {}", self.members)
+        })?;
+        within("cluster.heartbeat_ms", self.heartbeat_ms, 1, TIME_MS_MAX)?;
+        within("cluster.election_ms", self.election_ms, 1, TIME_MS_MAX)?;
+        ensure(self.heartbeat_ms < self.election_ms, "cluster.heartbeat_ms", || {
+            format!("{} is not below the election time-out of {}", self.heartbeat_ms, self.election_ms)
+        })?;
+        within("cluster.snapshot_entries", self.snapshot_entries, 1, ENTRIES_MAX)?;
+        within("cluster.keep_entries", self.keep_entries, 0, ENTRIES_MAX)?;
+        within("cluster.segment_bytes", self.segment_bytes, 1, SEGMENT_BYTES_MAX)
+    }
+}
+
+impl WorkloadPlan {
+    fn validate(&self) -> Result<(), PlanError> {
+        within("workload.clients", self.clients, 1, CLIENTS_MAX)?;
+        within("workload.operations", self.operations, 1, OPERATIONS_MAX)?;
+        within("workload.keys", self.keys, 1, KEYS_MAX)?;
+        within("workload.value_bytes", self.value_bytes, 1, VALUE_BYTES_MAX)?;
+        band("workload.think_ms", self.think_ms, TIME_MS_MAX)?;
+        within("workload.timeout_ms", self.timeout_ms, 1, TIME_MS_MAX)?;
+        let mix = &self.mix;
+        let weights = [mix.get, mix.get_serializable, mix.range, mix.put, mix.delete, mix.txn, mix.compact];
+        let sum = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>();
+        ensure((1..=u64::from(u32::MAX)).contains(&sum), "workload.mix", || {
+            format!("the weights add up to {sum}, which is not within 1..={}", u32::MAX)
+        })
+    }
+}
+
+impl Fault {
+    fn validate(&self, path: &str, members: u64) -> Result<(), PlanError> {
+        let field = |kind: &str, name: &str| format!("{path}.fault.{kind}.{name}");
+        let aimed = |kind: &str, target| aim(field(kind, "target"), target, members);
+        match &self.fault {
+            FaultKind::Halves { side } => half(field("halves", "side"), side, members, None),
+            FaultKind::Isolate { target } => aimed("isolate", *target),
+            FaultKind::OneWay { target } => aimed("one-way", *target),
+            FaultKind::Bridge { bridge, side } => {
+                member(field("bridge", "bridge"), *bridge, members)?;
+                half(field("bridge", "side"), side, members, Some(*bridge))
+            }
+            FaultKind::Loss { permille } => within(field("loss", "permille"), *permille, 1, 1000),
+            FaultKind::FsyncDelay { target, sync_us } => {
+                aimed("fsync-delay", *target)?;
+                band(field("fsync-delay", "sync_us"), *sync_us, TIME_MS_MAX * 1000)
+            }
+            FaultKind::FsyncStall { target } => aimed("fsync-stall", *target),
+            FaultKind::Crash { target } => aimed("crash", *target),
+            FaultKind::Pause { target } => aimed("pause", *target),
+            FaultKind::CrashUnflushed { target, stall_ms } => {
+                aimed("crash-unflushed", *target)?;
+                ensure(*stall_ms < self.for_ms, field("crash-unflushed", "stall_ms"), || {
+                    format!("{stall_ms} is not below the {} ms of the whole fault", self.for_ms)
+                })
+            }
+        }
+    }
+
+    /// Whom the fault takes down or stops.
+    fn downs(&self) -> Option<Target> {
+        match self.fault {
+            FaultKind::Crash { target } | FaultKind::Pause { target } | FaultKind::CrashUnflushed { target, .. } => {
+                Some(target)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// When members are down or stopped. A process that is gone can neither crash nor stop.
+#[derive(Debug, Default)]
+pub(super) struct Downtime(Vec<Down>);
+
+#[derive(Debug)]
+struct Down {
+    fault: usize,
+    at_ms: u64,
+    until_ms: u64,
+    target: Target,
+}
+
+impl Downtime {
+    fn beside<'a>(&'a self, fault: &Fault) -> impl Iterator<Item = &'a Down> {
+        let (at_ms, until_ms) = (fault.at_ms, fault.at_ms.saturating_add(fault.for_ms));
+        self.0.iter().filter(move |down| down.at_ms < until_ms && at_ms < down.until_ms)
+    }
+
+    /// The fault that has surely taken down whom this one is to take down. Of the leader and of a follower nothing is
+    /// sure: they are other members each time.
+    fn clash(&self, fault: &Fault) -> Option<(usize, String)> {
+        let target = fault.downs()?;
+        let clash = self.beside(fault).find(|down| match (down.target, target) {
+            (Target::Everyone, _) | (_, Target::Everyone) => true,
+            (Target::Member(one), Target::Member(other)) => one == other,
+            _ => false,
+        })?;
+        let whom = match (clash.target, target) {
+            (Target::Member(member), _) | (Target::Everyone, Target::Member(member)) => format!("member {member}"),
+            (Target::Everyone, _) => "everyone".to_owned(),
+            _ => "a member".to_owned(),
+        };
+        Some((clash.fault, whom))
+    }
+
+    /// Whether the fault fits beside what is there, with at most `limit` members down at a time. Everyone at once
+    /// always fits where nobody is down.
+    pub(super) fn admits(&self, fault: &Fault, limit: u64) -> bool {
+        match fault.downs() {
+            None => true,
+            Some(_) => self.clash(fault).is_none() && (self.beside(fault).count() as u64) < limit,
+        }
+    }
+
+    pub(super) fn add(&mut self, fault: &Fault) {
+        self.add_nth(self.0.len(), fault);
+    }
+
+    fn add_nth(&mut self, nth: usize, fault: &Fault) {
+        if let Some(target) = fault.downs() {
+            let until_ms = fault.at_ms.saturating_add(fault.for_ms);
+            self.0.push(Down { fault: nth, at_ms: fault.at_ms, until_ms, target });
+        }
+    }
+}
+
+fn parse<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, PlanError> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        // Where the text breaks off there is no field yet: the line and the column have to do.
+        let path = error.path().to_string();
+        let path = path.trim_end_matches(['.', '?']);
+        PlanError::new(if path.is_empty() { "plan" } else { path }, error.inner())
+    })?;
+    deserializer.end().map_err(|error| PlanError::new("plan", error))?;
+    Ok(value)
+}
+
+fn ensure(holds: bool, path: impl fmt::Display, reason: impl FnOnce() -> String) -> Result<(), PlanError> {
+    if holds { Ok(()) } else { Err(PlanError::new(path, reason())) }
+}
+
+fn within(path: impl fmt::Display, value: impl Into<u64>, least: u64, greatest: u64) -> Result<(), PlanError> {
+    let value = value.into();
+    ensure((least..=greatest).contains(&value), path, || format!("{value} is not within {least}..={greatest}"))
+}
+
+fn band(path: impl fmt::Display, [least, greatest]: Span, limit: u64) -> Result<(), PlanError> {
+    ensure(least <= greatest, &path, || format!("the least, {least}, is above the greatest, {greatest}"))?;
+    within(path, greatest, 0, limit)
+}
+
+fn member(path: impl fmt::Display, member: u64, members: u64) -> Result<(), PlanError> {
+    ensure((1..=members).contains(&member), path, || {
+        format!("there is no member {member} in a cluster of {members}, numbered from 1")
+    })
+}
+
+fn aim(path: impl fmt::Display, target: Target, members: u64) -> Result<(), PlanError> {
+    match target {
+        Target::Member(number) => member(path, number, members),
+        Target::Follower => ensure(members > 1, path, || "a cluster of one has no follower".to_owned()),
+        Target::Leader | Target::Everyone => Ok(()),
+    }
+}
+
+/// One side of a partition: members that exist, each once, and neither none nor all of those who are not the bridge.
+fn half(path: impl fmt::Display, side: &[u64], members: u64, bridge: Option<u64>) -> Result<(), PlanError> {
+    for number in side {
+        member(&path, *number, members)?;
+        ensure(bridge != Some(*number), &path, || format!("member {number} is the bridge"))?;
+    }
+    let unique: BTreeSet<&u64> = side.iter().collect();
+    ensure(unique.len() == side.len(), &path, || "a member is named twice".to_owned())?;
+    let all = members - u64::from(bridge.is_some());
+    ensure((1..all).contains(&(side.len() as u64)), path, || {
+        format!("{} of {all} members are no half: one at least has to be on each side", side.len())
+    })
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

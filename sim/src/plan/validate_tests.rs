@@ -1,0 +1,197 @@
+use serde_json::json;
+
+use super::*;
+
+/// A plan with one fault of each kind, as a file would have it.
+fn sample() -> Value {
+    json!({
+        "version": 1, "scenario": "sample", "seed": 18446744073709551615u64,
+        "cluster": {
+            "members": 5, "heartbeat_ms": 30, "election_ms": 200,
+            "snapshot_entries": 200, "keep_entries": 50, "segment_bytes": 32768
+        },
+        "network": { "latency_us": [100, 900], "loss_permille": 1 },
+        "disk": { "sync_us": [200, 3000] },
+        "workload": {
+            "clients": 8, "operations": 1000, "keys": 10, "value_bytes": 64,
+            "think_ms": [0, 50], "timeout_ms": 1000, "mix": { "get": 1, "put": 1 }
+        },
+        "faults": [
+            { "at_ms": 100, "for_ms": 500, "fault": { "halves": { "side": [1, 2] } } },
+            { "at_ms": 200, "for_ms": 500, "fault": { "isolate": { "target": "leader" } } },
+            { "at_ms": 300, "for_ms": 500, "fault": { "one-way": { "target": "follower" } } },
+            { "at_ms": 400, "for_ms": 500, "fault": { "bridge": { "bridge": 3, "side": [1, 2] } } },
+            { "at_ms": 500, "for_ms": 500, "fault": { "loss": { "permille": 100 } } },
+            { "at_ms": 600, "for_ms": 500, "fault": { "fsync-delay": { "target": "everyone", "sync_us": [5, 9] } } },
+            { "at_ms": 700, "for_ms": 500, "fault": { "fsync-stall": { "target": { "member": 2 } } } },
+            { "at_ms": 800, "for_ms": 500, "fault": { "crash": { "target": { "member": 1 } } } },
+            { "at_ms": 900, "for_ms": 500, "fault": { "pause": { "target": { "member": 2 } } } },
+            { "at_ms": 1400, "for_ms": 500, "fault": { "crash-unflushed": { "target": "leader", "stall_ms": 300 } } }
+        ],
+        "converge_ms": 10000
+    })
+}
+
+/// The refusal of the sample with one place changed.
+fn refused(pointer: &str, value: Value) -> String {
+    let mut plan = sample();
+    let (parent, name) = pointer.rsplit_once('/').expect("a pointer begins with /");
+    match plan.pointer_mut(parent).expect("the sample has the parent") {
+        Value::Object(fields) => drop(fields.insert(name.to_owned(), value)),
+        Value::Array(items) => items[name.parse::<usize>().expect("an index")] = value,
+        _ => panic!("{parent} holds nothing"),
+    }
+    let refusal = Plan::from_json(&plan.to_string()).expect_err(pointer).to_string();
+    assert!(!refusal.contains('\n'), "{refusal}");
+    refusal
+}
+
+#[track_caller]
+fn assert_refused(pointer: &str, value: Value, path: &str, reason: &str) {
+    let refusal = refused(pointer, value);
+    assert!(refusal.starts_with(&format!("{path}: ")) && refusal.contains(reason), "{refusal}");
+}
+
+#[test]
+fn the_sample_passes_and_reads_back_as_written() {
+    let plan = Plan::from_json(&sample().to_string()).expect("valid");
+    assert_eq!(plan.seed, u64::MAX);
+    assert_eq!(Plan::from_json(&plan.to_json()), Ok(plan));
+}
+
+#[test]
+fn unknown_fields_are_refused_at_every_level() {
+    let unknown = "unknown field `x`";
+    assert_refused("/x", json!(1), "x", unknown);
+    assert_refused("/cluster/x", json!(1), "cluster.x", unknown);
+    assert_refused("/network/x", json!(1), "network.x", unknown);
+    assert_refused("/disk/x", json!(1), "disk.x", unknown);
+    assert_refused("/workload/x", json!(1), "workload.x", unknown);
+    assert_refused("/workload/mix/x", json!(1), "workload.mix.x", unknown);
+    assert_refused("/faults/0/x", json!(1), "faults[0].x", unknown);
+    for (i, kind) in ["halves", "isolate", "one-way", "bridge", "loss", "fsync-delay", "fsync-stall"].iter().enumerate()
+    {
+        let path = format!("faults[{i}].fault.{kind}.x");
+        assert_refused(&format!("/faults/{i}/fault/{kind}/x"), json!(1), &path, unknown);
+    }
+    assert_refused("/faults/7/fault", json!({"melt": {}}), "faults[7].fault", "unknown variant `melt`");
+    assert_refused("/faults/7/fault/crash/target", json!("nobody"), "faults[7].fault.crash.target", "unknown variant");
+    assert_refused(
+        "/faults/7/fault/crash/target",
+        json!({"member": 1, "x": 1}),
+        "faults[7].fault.crash.target",
+        "expected value",
+    );
+}
+
+#[test]
+fn missing_fields_and_wrong_types_name_their_place() {
+    assert_refused("/cluster", json!({"members": 3}), "cluster", "missing field `heartbeat_ms`");
+    assert_refused("/cluster/members", json!("3"), "cluster.members", "invalid type: string");
+    assert_refused("/cluster/members", json!(-3), "cluster.members", "invalid value: integer `-3`");
+    assert_refused("/workload/clients", json!(1u64 << 40), "workload.clients", "expected u32");
+    assert_refused("/disk/sync_us", json!([1]), "disk.sync_us", "length 1");
+    let missing = Plan::from_json("{}").expect_err("an empty object").to_string();
+    assert!(missing.contains("missing field"), "{missing}");
+}
+
+#[test]
+fn what_is_not_json_names_line_and_column() {
+    for damaged in ["", "nonsense", "{\"version\": 1", "[]", "\u{0}"] {
+        let refusal = Plan::from_json(damaged).expect_err(damaged).to_string();
+        assert!(refusal.starts_with("plan: ") && !refusal.contains('\n'), "{refusal}");
+    }
+    let twice = format!("{}{}", sample(), sample());
+    assert!(Plan::from_json(&twice).expect_err("two plans").reason.contains("trailing characters"));
+}
+
+#[test]
+fn a_refusal_is_one_line_even_if_the_file_quotes_more() {
+    assert!(refused("/a\nb", json!(1)).contains("a\\nb"));
+}
+
+#[test]
+fn another_version_is_named_before_its_unknown_fields() {
+    let mut plan = sample();
+    plan["version"] = json!(2);
+    plan["novelty"] = json!(true);
+    assert_eq!(
+        Plan::from_json(&plan.to_string()).expect_err("version 2").to_string(),
+        "version: this is 2, and only 1 is understood"
+    );
+}
+
+#[test]
+fn impossible_clusters_are_refused() {
+    for members in [0, 2, 4, 7] {
+        assert_refused("/cluster/members", json!(members), "cluster.members", "1, 3 or 5 members");
+    }
+    assert_refused("/cluster/heartbeat_ms", json!(200), "cluster.heartbeat_ms", "below the election time-out");
+    assert_refused("/cluster/election_ms", json!(0), "cluster.election_ms", "0 is not within");
+    assert_refused("/cluster/snapshot_entries", json!(0), "cluster.snapshot_entries", "0 is not within");
+    assert_refused("/cluster/segment_bytes", json!(0), "cluster.segment_bytes", "0 is not within");
+}
+
+#[test]
+fn impossible_weather_and_work_are_refused() {
+    assert_refused("/network/latency_us", json!([2, 1]), "network.latency_us", "the least, 2, is above");
+    assert_refused("/network/loss_permille", json!(1001), "network.loss_permille", "not within 0..=1000");
+    assert_refused("/disk/sync_us", json!([0, u64::MAX]), "disk.sync_us", "is not within");
+    for size in ["clients", "operations", "keys", "value_bytes", "timeout_ms"] {
+        assert_refused(&format!("/workload/{size}"), json!(0), &format!("workload.{size}"), "0 is not within");
+    }
+    assert_refused("/workload/think_ms", json!([9, 3]), "workload.think_ms", "is above the greatest");
+    assert_refused("/workload/mix", json!({}), "workload.mix", "add up to 0");
+    assert_refused("/converge_ms", json!(0), "converge_ms", "0 is not within");
+    assert_refused("/mutant", json!("gremlin"), "mutant", "no planted bug is called `gremlin`");
+    assert_refused("/scenario", json!(""), "scenario", "empty");
+}
+
+#[test]
+fn faults_out_of_order_or_of_no_length_are_refused() {
+    assert_refused("/faults/1/at_ms", json!(50), "faults[1].at_ms", "earlier than the fault before it, at 100");
+    assert_refused("/faults/0/for_ms", json!(0), "faults[0].for_ms", "0 is not within");
+    assert_refused("/faults/9/at_ms", json!(u64::MAX), "faults[9].at_ms", "is not within");
+    assert_refused(
+        "/faults/9/fault/crash-unflushed/stall_ms",
+        json!(500),
+        "faults[9].fault.crash-unflushed.stall_ms",
+        "not below the 500 ms",
+    );
+}
+
+#[test]
+fn faults_that_name_nobody_are_refused() {
+    let none = "there is no member 6 in a cluster of 5";
+    assert_refused("/faults/7/fault/crash/target/member", json!(6), "faults[7].fault.crash.target", none);
+    assert_refused("/faults/3/fault/bridge/bridge", json!(6), "faults[3].fault.bridge.bridge", none);
+    assert_refused("/faults/0/fault/halves/side", json!([6]), "faults[0].fault.halves.side", none);
+    assert_refused("/faults/0/fault/halves/side", json!([0]), "faults[0].fault.halves.side", "no member 0");
+    assert_refused("/faults/0/fault/halves/side", json!([]), "faults[0].fault.halves.side", "no half");
+    assert_refused("/faults/0/fault/halves/side", json!([1, 2, 3, 4, 5]), "faults[0].fault.halves.side", "no half");
+    assert_refused("/faults/0/fault/halves/side", json!([1, 1]), "faults[0].fault.halves.side", "twice");
+    assert_refused("/faults/3/fault/bridge/side", json!([3]), "faults[3].fault.bridge.side", "is the bridge");
+    assert_refused("/faults/4/fault/loss/permille", json!(0), "faults[4].fault.loss.permille", "0 is not within");
+
+    let mut alone = sample();
+    alone["cluster"]["members"] = json!(1);
+    alone["faults"] = json!([{ "at_ms": 1, "for_ms": 1, "fault": { "crash": { "target": "follower" } } }]);
+    let refusal = Plan::from_json(&alone.to_string()).expect_err("no follower").to_string();
+    assert_eq!(refusal, "faults[0].fault.crash.target: a cluster of one has no follower");
+}
+
+#[test]
+fn a_member_that_is_down_cannot_go_down() {
+    let again = |fault: Value| json!({ "at_ms": 1000, "for_ms": 100, "fault": fault });
+    let still = "still down or stopped by faults[7]";
+    assert_refused("/faults/8", again(json!({ "crash": { "target": { "member": 1 } } })), "faults[8]", still);
+    assert_refused("/faults/8", again(json!({ "pause": { "target": { "member": 1 } } })), "faults[8]", still);
+    assert_refused("/faults/8", again(json!({ "crash": { "target": "everyone" } })), "faults[8]", still);
+
+    // The leader may be somebody else, and once the member is back it may fall again.
+    for (at_ms, target) in [(1000, json!("leader")), (1300, json!({ "member": 1 }))] {
+        let mut plan = sample();
+        plan["faults"][8] = json!({ "at_ms": at_ms, "for_ms": 100, "fault": { "crash": { "target": target } } });
+        Plan::from_json(&plan.to_string()).expect("possible");
+    }
+}
