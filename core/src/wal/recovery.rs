@@ -21,7 +21,9 @@ use bytes::Bytes;
 
 use super::error::WalError;
 use super::record::{LogId, Malformed, Record, State};
-use super::segment::{BadHeader, FrameHeader, HEADER_BYTES, SECTOR, SegmentHeader, number_of};
+use super::segment::{
+    BadHeader, FRAME_HEADER_BYTES, FrameHeader, HEADER_BYTES, SECTOR, SegmentHeader, file_name, number_of,
+};
 use super::writer::{Directory, Sealed, Segment};
 use crate::runtime::{Disk, File};
 
@@ -203,7 +205,7 @@ impl<D: Disk> Reading<D> {
             return Err(WalError::Foreign { file: path, owner: header.node, node: directory.node });
         }
         if header.number != number {
-            let reason = format!("the header of segment {}", file_name_of(header.number));
+            let reason = format!("the header of segment {}", file_name(header.number));
             return Err(WalError::damaged(&path, 0, reason));
         }
         match replay.end {
@@ -232,7 +234,7 @@ impl<D: Disk> Reading<D> {
             }
             let offset = frames.end as u64;
             let refuse = |reason: String| WalError::damaged(&path, offset, reason);
-            let body = frames.end + super::segment::FRAME_HEADER_BYTES;
+            let body = frames.end + FRAME_HEADER_BYTES;
             let mut records = self.bytes.slice(body..body + header.length as usize);
             for _ in 0..header.records {
                 let record = Record::decode(&mut records).map_err(|Malformed(reason)| refuse(reason.to_owned()))?;
@@ -258,10 +260,6 @@ impl<D: Disk> Reading<D> {
         let heads = (SECTOR..self.bytes.len()).step_by(SECTOR).filter_map(|offset| self.frame(offset));
         heads.map(|header| header.durable).fold(self.header.base, u64::max)
     }
-}
-
-fn file_name_of(number: u64) -> String {
-    super::segment::file_name(number)
 }
 
 /// The log as far as it has been read.

@@ -12,7 +12,7 @@
 //! it is durable; a segment is created once everything below its base is. So only the last segment can have lost
 //! anything in a crash, and of that only what nobody was told to be durable.
 //!
-//! A failed write or sync stops the writer for good: what became of the pages is unknown, and a second sync that
+//! A failed write, sync or removal stops the writer for good: what became of the pages is unknown, and a second sync that
 //! succeeds would prove nothing.
 
 use std::collections::VecDeque;
