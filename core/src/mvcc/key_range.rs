@@ -2,6 +2,9 @@
 
 use std::ops::Bound;
 
+/// The ends of a range in an ordered map.
+pub(crate) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The keys that a pair of `key` and `range_end` stands for, in etcd's convention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyRange<'a> {
@@ -23,7 +26,7 @@ impl<'a> KeyRange<'a> {
     }
 
     /// As bounds for an ordered map; `None` if no key can be in it, which such maps answer with a panic.
-    pub(crate) fn bounds(self) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    pub(crate) fn bounds(self) -> Option<Bounds<'a>> {
         match self {
             KeyRange::One(key) => Some((Bound::Included(key), Bound::Included(key))),
             KeyRange::Between(key, end) if key < end => Some((Bound::Included(key), Bound::Excluded(end))),

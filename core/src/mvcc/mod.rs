@@ -30,6 +30,7 @@ mod install;
 mod key_index;
 mod key_range;
 mod range;
+mod recovery;
 mod refusal;
 mod revision;
 mod row;

@@ -1,0 +1,156 @@
+//! From a folder to a store: makes the file if there is none, and derives everything else from its rows.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable};
+
+use super::backend::{Backend, Handle};
+use super::error::StoreError;
+use super::index::Index;
+use super::revision::{NEVER_COMPACTED, Revision};
+use super::store::{
+    FINISHED_COMPACTION_NAME, FORMAT, FORMAT_NAME, META, Meta, OTHERS, Options, STATE_NAME, State, View, Writer,
+    write_fresh,
+};
+use crate::runtime::{Disk, File};
+
+/// What a store is made of.
+pub(crate) struct Recovered<F> {
+    pub(crate) db: Database,
+    pub(crate) backend: Arc<Backend<F>>,
+    pub(crate) view: Arc<View<F>>,
+    pub(crate) index: Index,
+    pub(crate) state: State,
+    pub(crate) meta: Meta,
+    pub(crate) writer: Writer,
+}
+
+/// Opens the file in a folder, as the last durable commit left it.
+pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> Result<Recovered<D::File>, StoreError> {
+    let path = join(dir, "store.redb");
+    let file = match disk.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create(disk, dir, &path, options).await?;
+            disk.open(&path)
+        }
+        opened => opened,
+    };
+    let file = file.map_err(|source| StoreError::Io { operation: "open", path: path.clone(), source })?;
+    let backend = Backend::new(file, path);
+    let db = open_database(&backend, options)?;
+    // Opening repairs, which writes.
+    backend.settle().await?;
+
+    let view = View::open(&db, &backend)?;
+    let Loaded { state, finished_compaction, meta } = load_meta(&db, &backend)?;
+    let mut index = load_index(&view, &backend, &state)?;
+    // A compaction may have been cut short; its deletions are found again.
+    let garbage = index.compact(state.compact_revision).into();
+    let writer = Writer { garbage, finished_compaction, dirty: false, unsettled: None };
+    Ok(Recovered { db, backend, view, index, state, meta, writer })
+}
+
+fn load_index<F: File>(view: &View<F>, backend: &Backend<F>, state: &State) -> Result<Index, StoreError> {
+    let mut index = Index::default();
+    for row in view.rows.iter().map_err(|error| backend.database_error(error))? {
+        let (key, row) = row.map_err(|error| backend.database_error(error))?;
+        let revision = Revision::from_row_key(key.value())
+            .filter(|revision| revision.main <= state.revision)
+            .ok_or_else(|| backend.damaged(format_args!("there is a row of revision {:#x}", key.value())))?;
+        let row = view.decode(revision, Bytes::copy_from_slice(row.value()))?;
+        if !index.restore(revision, &row) {
+            return Err(backend.damaged(format_args!("the row of revision {revision} contradicts earlier ones")));
+        }
+    }
+    Ok(index)
+}
+
+/// Makes the file under another name first: under its own there is a whole store or none, whenever a crash comes.
+async fn create<D: Disk>(disk: &D, dir: &str, path: &str, options: Options) -> Result<(), StoreError> {
+    let new_path = format!("{path}.new");
+    let io_error = |operation, path: &str| {
+        let path = path.to_owned();
+        move |source| StoreError::Io { operation, path, source }
+    };
+    if !dir.is_empty() {
+        disk.create_dir(dir).map_err(io_error("make folder", dir))?;
+    }
+    match disk.remove(&new_path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &new_path)(error)),
+        _ => {}
+    }
+    let file = disk.create(&new_path).map_err(io_error("create", &new_path))?;
+    let backend = Backend::new(file, new_path.clone());
+    let db = open_database(&backend, options)?;
+    let written = (|| {
+        let mut txn = db.begin_write()?;
+        txn.set_quick_repair(true);
+        write_fresh(&txn, &State::fresh())?;
+        txn.commit()?;
+        Ok::<(), redb::Error>(())
+    })();
+    written.map_err(|error| backend.database_error(error))?;
+    backend.settle().await?;
+    backend.fail("the store is closed");
+    drop(db);
+
+    disk.rename(&new_path, path).map_err(io_error("rename", &new_path))?;
+    disk.sync_dir(dir).await.map_err(io_error("sync folder", dir))?;
+    let mut dir = dir;
+    while !dir.is_empty() {
+        dir = dir.rsplit_once('/').map_or("", |(parent, _)| parent);
+        disk.sync_dir(dir).await.map_err(io_error("sync folder", dir))?;
+    }
+    Ok(())
+}
+
+fn open_database<F: File>(backend: &Arc<Backend<F>>, options: Options) -> Result<Database, StoreError> {
+    Database::builder()
+        .set_cache_size(options.cache_bytes)
+        .set_check_integrity_on_open(options.verify)
+        .create_with_backend(Handle(backend.clone()))
+        .map_err(|error| backend.database_error(error))
+}
+
+struct Loaded {
+    state: State,
+    finished_compaction: i64,
+    meta: Meta,
+}
+
+fn load_meta<F: File>(db: &Database, backend: &Backend<F>) -> Result<Loaded, StoreError> {
+    let mut others = BTreeMap::new();
+    let mut store = BTreeMap::new();
+    let read = (|| {
+        for entry in db.begin_read()?.open_table(META)?.iter()? {
+            let (name, value) = entry?;
+            let value = Bytes::copy_from_slice(value.value());
+            match name.value().strip_prefix(OTHERS) {
+                Some(name) => others.insert(name.to_owned(), value),
+                None => store.insert(name.value().to_owned(), value),
+            };
+        }
+        Ok::<(), redb::Error>(())
+    })();
+    read.map_err(|error| backend.database_error(error))?;
+
+    if store.get(FORMAT_NAME).is_none_or(|format| &format[..] != FORMAT) {
+        return Err(backend.damaged(format_args!("it is not of format {}", FORMAT.escape_ascii())));
+    }
+    let state = store.get(STATE_NAME).and_then(|state| State::decode(state));
+    let finished_compaction = match store.get(FINISHED_COMPACTION_NAME) {
+        Some(finished) => finished.as_ref().try_into().ok().map(i64::from_le_bytes),
+        None => Some(NEVER_COMPACTED),
+    };
+    let (Some(state), Some(finished_compaction)) = (state, finished_compaction) else {
+        return Err(backend.damaged("its state is unreadable"));
+    };
+    Ok(Loaded { state, finished_compaction, meta: Arc::new(others) })
+}
+
+fn join(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}
