@@ -15,9 +15,16 @@
 //! Dependencies run downwards only. Nothing here knows the simulator: what differs stands behind a trait of
 //! [`runtime`].
 
+pub mod api;
+mod compactor;
 pub mod mvcc;
+pub mod node;
 pub mod raft;
+pub mod read;
 pub mod runtime;
 pub mod wal;
+mod watermark;
 
 pub use seedbed_proto as proto;
+
+pub use self::watermark::Watermark;

@@ -72,3 +72,16 @@ pub enum InstallError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+// openraft takes every failure of a state machine as an I/O error, and stops.
+impl From<StoreError> for io::Error {
+    fn from(error: StoreError) -> Self {
+        io::Error::other(error)
+    }
+}
+
+impl From<InstallError> for io::Error {
+    fn from(error: InstallError) -> Self {
+        io::Error::other(error)
+    }
+}

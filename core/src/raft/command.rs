@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    TxnRequest, TxnResponse,
 };
 
 /// A change, as a client asked for it.
@@ -19,8 +19,6 @@ pub enum Request {
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeRequest),
     Txn(#[serde(with = "as_protobuf")] TxnRequest),
     Compact(#[serde(with = "as_protobuf")] CompactionRequest),
-    /// A read that takes the way of a write, as in etcd 3.0.
-    Range(#[serde(with = "as_protobuf")] RangeRequest),
 }
 
 /// One entry of the log.
@@ -40,7 +38,6 @@ impl fmt::Display for Command {
             Request::DeleteRange(_) => "delete-range",
             Request::Txn(_) => "txn",
             Request::Compact(_) => "compact",
-            Request::Range(_) => "range",
         };
         write!(f, "{name}#{}", self.operation)
     }
@@ -56,7 +53,6 @@ pub enum Reply {
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),
     Txn(#[serde(with = "as_protobuf")] TxnResponse),
     Compact(#[serde(with = "as_protobuf")] CompactionResponse),
-    Range(#[serde(with = "as_protobuf")] RangeResponse),
     /// The request was refused, by every member alike, and changed nothing.
     Refused(crate::mvcc::Refusal),
 }

@@ -1,0 +1,156 @@
+//! The KV service.
+
+use openraft_rt::WatchReceiver;
+use prost::Message;
+use tonic::{Status, async_trait};
+
+use super::dispatch::OperationId;
+use super::error::ApiError;
+use crate::compactor::Compactor;
+use crate::mvcc::{Store, validate};
+use crate::proto::etcdserverpb::kv_server::Kv;
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+};
+use crate::raft::{Command, NodeId, Proposer, Raft, Reply, Request};
+use crate::read::ReadIndex;
+use crate::runtime::Runtime;
+use crate::watermark::Watermark;
+
+/// What etcd allows by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Operations in one list of a transaction, nested ones included.
+    pub txn_operations: usize,
+    /// Bytes of an encoded request.
+    pub request_bytes: usize,
+    /// Entries that may be committed and not yet applied before new requests are refused.
+    pub apply_gap: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { txn_operations: 128, request_bytes: 3 << 19, apply_gap: 5000 }
+    }
+}
+
+/// Range, Put, DeleteRange, Txn and Compact, from this member.
+pub struct KvService<R: Runtime> {
+    pub(crate) cluster_id: u64,
+    pub(crate) node: NodeId,
+    pub(crate) raft: Raft<R>,
+    pub(crate) store: Store<R::Disk>,
+    pub(crate) applied: Watermark,
+    pub(crate) proposer: Proposer<R>,
+    pub(crate) reads: ReadIndex<R>,
+    pub(crate) compactor: Compactor<R>,
+    pub(crate) limits: Limits,
+}
+
+impl<R: Runtime> KvService<R> {
+    async fn propose(&self, operation: OperationId, request: Request, bytes: usize) -> Result<Reply, ApiError> {
+        if bytes > self.limits.request_bytes {
+            return Err(ApiError::RequestTooLarge);
+        }
+        let last = self.raft.data_metrics().borrow_watched().last_log.map_or(0, |log_id| log_id.index());
+        if last.saturating_sub(self.applied.get()) > self.limits.apply_gap {
+            return Err(ApiError::TooManyRequests);
+        }
+        match self.proposer.propose(Command { operation: operation.0, request }).await? {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            reply => Ok(reply),
+        }
+    }
+
+    fn complete(&self, header: &mut Option<ResponseHeader>) {
+        let header = header.get_or_insert_default();
+        header.cluster_id = self.cluster_id;
+        header.member_id = self.node.0;
+        header.raft_term = self.raft.server_metrics().borrow_watched().vote.leader_id().term;
+    }
+}
+
+/// A reply is of its request's kind by construction of the state machine.
+fn other_kind(reply: &Reply) -> ! {
+    panic!("the state machine answered a request with a reply of another kind: {reply:?}")
+}
+
+#[async_trait]
+impl<R: Runtime> Kv for KvService<R> {
+    async fn range(&self, request: tonic::Request<RangeRequest>) -> Result<tonic::Response<RangeResponse>, Status> {
+        let request = request.into_inner();
+        validate::range(&request).map_err(ApiError::from)?;
+        if !request.serializable {
+            self.reads.ready().await.map_err(ApiError::from)?;
+        }
+        let mut response = self.store.range(&request).map_err(ApiError::from)?;
+        self.complete(&mut response.header);
+        Ok(tonic::Response::new(response))
+    }
+
+    async fn put(&self, request: tonic::Request<PutRequest>) -> Result<tonic::Response<PutResponse>, Status> {
+        let operation = OperationId::of(&request);
+        let request = request.into_inner();
+        validate::put(&request).map_err(ApiError::from)?;
+        let bytes = request.encoded_len();
+        match self.propose(operation, Request::Put(request), bytes).await? {
+            Reply::Put(mut response) => {
+                self.complete(&mut response.header);
+                Ok(tonic::Response::new(response))
+            }
+            other => other_kind(&other),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: tonic::Request<DeleteRangeRequest>,
+    ) -> Result<tonic::Response<DeleteRangeResponse>, Status> {
+        let operation = OperationId::of(&request);
+        let request = request.into_inner();
+        validate::delete_range(&request).map_err(ApiError::from)?;
+        let bytes = request.encoded_len();
+        match self.propose(operation, Request::DeleteRange(request), bytes).await? {
+            Reply::DeleteRange(mut response) => {
+                self.complete(&mut response.header);
+                Ok(tonic::Response::new(response))
+            }
+            other => other_kind(&other),
+        }
+    }
+
+    async fn txn(&self, request: tonic::Request<TxnRequest>) -> Result<tonic::Response<TxnResponse>, Status> {
+        let operation = OperationId::of(&request);
+        let request = request.into_inner();
+        validate::txn(&request, self.limits.txn_operations).map_err(ApiError::from)?;
+        let bytes = request.encoded_len();
+        match self.propose(operation, Request::Txn(request), bytes).await? {
+            Reply::Txn(mut response) => {
+                self.complete(&mut response.header);
+                Ok(tonic::Response::new(response))
+            }
+            other => other_kind(&other),
+        }
+    }
+
+    async fn compact(
+        &self,
+        request: tonic::Request<CompactionRequest>,
+    ) -> Result<tonic::Response<CompactionResponse>, Status> {
+        let operation = OperationId::of(&request);
+        let request = request.into_inner();
+        let physical = request.physical;
+        let bytes = request.encoded_len();
+        match self.propose(operation, Request::Compact(request), bytes).await? {
+            Reply::Compact(mut response) => {
+                if physical {
+                    self.compactor.finished().await;
+                }
+                self.complete(&mut response.header);
+                Ok(tonic::Response::new(response))
+            }
+            other => other_kind(&other),
+        }
+    }
+}

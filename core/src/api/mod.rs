@@ -1,0 +1,9 @@
+//! The services that clients call: tonic's service traits, implemented once, for sockets and for simulated ones.
+
+mod dispatch;
+mod error;
+mod kv;
+
+pub use self::dispatch::{Dispatch, OperationId, UNKNOWN_METHOD};
+pub use self::error::ApiError;
+pub use self::kv::{KvService, Limits};

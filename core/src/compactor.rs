@@ -1,0 +1,68 @@
+//! Removes compacted rows in the background, a bounded number at a time.
+//!
+//! What a compaction means is decided when its entry is applied, on every member alike. That its rows still lie on the
+//! disk for a while is each member's own affair, and survives a restart.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::mvcc::Store;
+use crate::runtime::Runtime;
+use crate::watermark::Watermark;
+
+/// Rows removed in one transaction: few enough that applies hardly wait for it.
+const ROWS_PER_STEP: usize = 256;
+
+/// The background task of a store.
+pub(crate) struct Compactor<R: Runtime> {
+    store: Store<R::Disk>,
+    poke: Arc<Notify>,
+    /// The greatest revision whose compaction has been finished.
+    finished: Watermark,
+}
+
+impl<R: Runtime> Clone for Compactor<R> {
+    fn clone(&self) -> Self {
+        Compactor { store: self.store.clone(), poke: self.poke.clone(), finished: self.finished.clone() }
+    }
+}
+
+impl<R: Runtime> Compactor<R> {
+    /// Starts the task, and with it what an earlier life left to do.
+    pub(crate) fn start(store: Store<R::Disk>) -> Self {
+        let compactor = Compactor { store, poke: Arc::new(Notify::new()), finished: Watermark::default() };
+        compactor.poke.notify_one();
+        drop(R::spawn(compactor.clone().run()));
+        compactor
+    }
+
+    /// A compaction has been applied.
+    pub(crate) fn poke(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Resolves once the rows of every compaction applied so far are gone.
+    pub(crate) async fn finished(&self) {
+        self.finished.reached(self.store.compact_revision() as u64).await;
+    }
+
+    async fn run(self) {
+        loop {
+            self.poke.notified().await;
+            let revision = self.store.compact_revision();
+            loop {
+                match self.store.compaction_step(ROWS_PER_STEP).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        // The store is unusable, and whoever applies next finds out.
+                        tracing::error!(%error, "compaction has stopped");
+                        return;
+                    }
+                }
+            }
+            self.finished.raise(revision as u64);
+        }
+    }
+}

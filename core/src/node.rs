@@ -1,0 +1,206 @@
+//! One member, wired: disk to log and store, both to raft, raft to the services.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{EmptyNode, ServerState};
+use openraft_rt::WatchReceiver;
+
+use crate::api::{KvService, Limits};
+use crate::compactor::Compactor;
+use crate::mvcc::{self, Store, StoreError};
+use crate::raft::{
+    LogStore, NodeId, PeerNetwork, PeerServer, Proposer, Raft, RaftOptions, StateMachine, Term, openraft_config,
+};
+use crate::read::{ReadIndex, ReadOptions};
+use crate::runtime::{Host, Runtime, Transport};
+use crate::wal::{WalError, WalOptions};
+use crate::watermark::Watermark;
+
+/// The folder of the log, within the member's data folder.
+const WAL_DIR: &str = "wal";
+/// The folder of the store.
+const STORE_DIR: &str = "store";
+
+/// What makes a member this one.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The cluster's number, in every response header.
+    pub cluster_id: u64,
+    /// This member's number.
+    pub node: NodeId,
+    /// Who is in the cluster when it is first started. Without effect afterwards.
+    pub initial_members: BTreeSet<NodeId>,
+    /// Consensus.
+    pub raft: RaftOptions,
+    /// The log's files.
+    pub wal: WalOptions,
+    /// The store's file.
+    pub store: mvcc::Options,
+    /// What clients may ask for.
+    pub limits: Limits,
+}
+
+/// A member could not be started. Its data folder is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An option, or a combination of them, makes no sense.
+    #[error("bad option: {0}")]
+    Options(String),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data folder cannot be read.
+    #[error("data folder: {0}")]
+    Io(#[from] io::Error),
+    /// openraft refused what it found in the log and the store.
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// What a member says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The term it is in.
+    pub term: Term,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Whether it believes to lead itself.
+    pub leads: bool,
+    /// The last entry of its log.
+    pub last_index: u64,
+    /// The last entry that it has applied.
+    pub applied: u64,
+    /// The store's revision.
+    pub revision: i64,
+    /// Why it has stopped, if it has.
+    pub failure: Option<String>,
+}
+
+/// A running member. Dropping it does not stop it: its tasks run on until [`stop`](Node::stop).
+pub struct Node<R: Runtime> {
+    raft: Raft<R>,
+    store: Store<R::Disk>,
+    log: LogStore<R>,
+    applied: Watermark,
+    kv: Arc<KvService<R>>,
+}
+
+impl<R: Runtime> Clone for Node<R> {
+    fn clone(&self) -> Self {
+        Node {
+            raft: self.raft.clone(),
+            store: self.store.clone(),
+            log: self.log.clone(),
+            applied: self.applied.clone(),
+            kv: self.kv.clone(),
+        }
+    }
+}
+
+impl<R: Runtime> Node<R> {
+    /// Recovers a member from its disk, or makes a new one, and lets it take part.
+    pub async fn start(host: Host<R>, options: NodeOptions) -> Result<Self, StartError> {
+        let config = Arc::new(openraft_config::<R>(&options.raft).map_err(StartError::Options)?);
+        let log = LogStore::<R>::open(host.disk.clone(), WAL_DIR, options.node, options.wal).await?;
+        let store = Store::<R::Disk>::open(&host.disk, STORE_DIR, options.store).await?;
+        let compactor = Compactor::start(store.clone());
+        let state_machine = StateMachine::new(options.node, store.clone(), log.clone(), compactor.clone())?;
+        let applied = state_machine.applied();
+        let network = PeerNetwork::<R>::new(host.transport.clone());
+        let raft = Raft::<R>::build(options.node, config, network, log.clone(), state_machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+
+        let election = options.raft.election_timeout;
+        // etcd's: five seconds, and two elections on top.
+        let limit = Duration::from_secs(5) + 2 * election;
+        let reads = ReadIndex::start(
+            options.node,
+            raft.clone(),
+            host.transport.clone(),
+            applied.clone(),
+            ReadOptions { limit, round_limit: election, retry: options.raft.heartbeat_interval },
+        );
+        let proposer = Proposer::new(
+            options.node,
+            raft.clone(),
+            host.transport.clone(),
+            applied.clone(),
+            limit,
+            options.raft.heartbeat_interval,
+        );
+        let server = Arc::new(PeerServer::open(raft.clone(), reads.clone(), host.disk.clone())?);
+        host.transport.serve(server.handler());
+        raft.run();
+
+        let members: BTreeMap<NodeId, EmptyNode> =
+            options.initial_members.iter().map(|member| (*member, EmptyNode::new())).collect();
+        let alone = members.len() == 1;
+        match raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(StartError::Raft(error.to_string())),
+        }
+        if alone {
+            // Nobody else can campaign, and a restarted leader does not lead on: without this it would only sit out an
+            // election time-out.
+            raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
+        }
+        let kv = Arc::new(KvService {
+            cluster_id: options.cluster_id,
+            node: options.node,
+            raft: raft.clone(),
+            store: store.clone(),
+            applied: applied.clone(),
+            proposer,
+            reads,
+            compactor,
+            limits: options.limits,
+        });
+        Ok(Node { raft, store, log, applied, kv })
+    }
+
+    /// The KV service, as this member offers it.
+    pub fn kv(&self) -> Arc<KvService<R>> {
+        self.kv.clone()
+    }
+
+    /// The member's store, for those who may look without asking raft: judges, metrics.
+    pub fn store(&self) -> &Store<R::Disk> {
+        &self.store
+    }
+
+    /// How far it has applied the log.
+    pub fn applied(&self) -> &Watermark {
+        &self.applied
+    }
+
+    /// What the member says about itself.
+    pub fn status(&self) -> Status {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        Status {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            leads: metrics.state == ServerState::Leader,
+            last_index: metrics.last_log_index.unwrap_or(0),
+            applied: self.applied.get(),
+            revision: self.store.revision(),
+            failure: metrics.running_state.as_ref().err().map(|error| error.to_string()),
+        }
+    }
+
+    /// Ends the member: no more is applied, and what was applied is durable.
+    pub async fn stop(self) -> io::Result<()> {
+        // The error says that the core's task had panicked, which its owner has seen.
+        let _ = self.raft.shutdown().await;
+        crate::raft::flush(&self.store, &self.log).await?;
+        Ok(self.log.close().await?)
+    }
+}

@@ -1,0 +1,91 @@
+//! openraft's configuration, every field with its reason: a default that changes under us, or that nobody has looked
+//! at, is how a consensus library loses data.
+
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+
+use crate::runtime::{Mutant, Mutants, Runtime};
+
+/// What a member's operator chooses about consensus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftOptions {
+    /// How often a leader reminds its followers.
+    pub heartbeat_interval: Duration,
+    /// After how long without a leader a follower may campaign; each draws between this and twice this.
+    pub election_timeout: Duration,
+    /// Entries between two snapshots.
+    pub snapshot_entries: u64,
+    /// Entries that stay in the log behind a snapshot, so that a follower that lags a little needs no snapshot.
+    pub keep_entries: u64,
+}
+
+/// The whole of openraft's configuration.
+///
+/// # Errors
+/// One line that names the relation that does not hold, for instance an election time-out below the heartbeat interval.
+pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Config, String> {
+    let millis = |duration: Duration| duration.as_millis() as u64;
+    let heartbeat = millis(options.heartbeat_interval);
+    let election = millis(options.election_timeout);
+    // The field is deprecated, and a struct literal must name it.
+    #[allow(deprecated)]
+    let config = openraft::Config {
+        // Only shown in logs.
+        cluster_name: "seedbed".to_owned(),
+        election_timeout_min: election,
+        // etcd's spread: a split vote is resolved in a round or two.
+        election_timeout_max: election * 2,
+        heartbeat_interval: heartbeat,
+        // No suppression: a heartbeat also carries the commit index to followers that serve reads.
+        heartbeat_min_interval: Some(0),
+        // A snapshot is sent in chunks by our own network, each with this time-out.
+        install_snapshot_timeout: (election * 10).max(5_000),
+        // Deprecated, and without effect on our network.
+        send_snapshot_timeout: 0,
+        // Entries in one message: enough to batch, few enough to be sent within one heartbeat interval.
+        max_payload_entries: 300,
+        // Entries in one WAL write.
+        max_append_entries: Some(4096),
+        // A follower that lags by more than this gets a snapshot, if one covers it. Above `snapshot_entries`, or a
+        // snapshot would not cure the lag; at most what is kept, or there would be no entries to send instead.
+        replication_lag_threshold: options.snapshot_entries + options.keep_entries,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
+        // Without effect on our network, which chunks by itself.
+        snapshot_max_chunk_size: 1 << 20,
+        max_in_snapshot_log_to_keep: options.keep_entries,
+        // Purging is a mark in the WAL: cheap enough to be done for each entry, pointless to do more often than a few.
+        purge_batch_size: 16,
+        // Back-pressure on proposals; etcd refuses beyond a gap of 5000 between commit and apply.
+        api_channel_size: Some(8192),
+        api_batch_capacity: 4096,
+        // Latency first: batches form by themselves while an fsync is under way.
+        api_batch_linger_ms: 0,
+        notification_channel_size: Some(8192),
+        state_machine_channel_size: Some(1024),
+        // Only for the feature `runtime-stats`, which is off.
+        log_stage_capacity: None,
+        // Replication need not wait for the next round of the core's loop: the leader's fsync and the followers' run
+        // side by side (Raft thesis, section 10.2.1).
+        broadcast_submitted_on_append: Some(true),
+        enable_tick: true,
+        enable_heartbeat: true,
+        enable_elect: true,
+        // A leader that was removed leads until its removal has reached the others.
+        removed_leader_step_down: openraft::StepDownPolicy::After(election),
+        // No effect on safety; a leader without a quorum goes on sending, so that it is noticed when links heal.
+        quorum_loss_probe_interval: None,
+        // On, as in etcd since 3.5: a member that was cut off does not depose a healthy leader on its return.
+        enable_pre_vote: Some(true),
+        // After `Unreachable`. Short, since our transport reconnects by itself.
+        backoff: "20ms 40ms 80ms ...500ms".to_owned(),
+        reset_backoff_on_transfer_leader: Some(true),
+        // A follower whose log went back has lost data that it acknowledged: never accept it in silence.
+        allow_log_reversion: Some(false),
+        // On by default, and it loses acknowledged writes: replication ships entries that the leader has not flushed.
+        // After a crash the restored leader is without entries that its followers had acknowledged, and goes on to
+        // fill their indexes with others, in the same term.
+        enable_leader_restore: Some(R::Mutants::active(Mutant::LeaderRestore)),
+    };
+    config.validate().map_err(|error| error.to_string())
+}

@@ -1,0 +1,86 @@
+//! What members say to each other, and its encoding.
+
+use bytes::Bytes;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::{SnapshotMetaOf, VoteOf};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::command::{Command, Reply};
+use super::type_config::{NodeId, TypeConfig};
+use crate::runtime::Runtime;
+
+/// A request of one member to another.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(crate) enum PeerRequest<R: Runtime> {
+    AppendEntries(AppendEntriesRequest<TypeConfig<R>>),
+    Vote(VoteRequest<TypeConfig<R>>),
+    PreVote(VoteRequest<TypeConfig<R>>),
+    Snapshot(SnapshotChunk<R>),
+    TransferLeader(TransferLeaderRequest<TypeConfig<R>>),
+    /// A follower asks for an index that is linearizable to read at.
+    ReadIndex,
+    /// A follower hands a client's change to the leader.
+    Propose(Command),
+}
+
+/// A piece of a snapshot. Pieces are sent one after the other; an offset that does not follow begins again.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(crate) struct SnapshotChunk<R: Runtime> {
+    /// The vote of the leader that sends it.
+    pub(crate) vote: VoteOf<TypeConfig<R>>,
+    pub(crate) meta: SnapshotMetaOf<TypeConfig<R>>,
+    /// How many bytes have been sent before.
+    pub(crate) offset: u64,
+    pub(crate) data: Bytes,
+    /// Whether this is the last piece: its reply comes when the snapshot is installed.
+    pub(crate) last: bool,
+}
+
+/// The reply to each request, in the same order.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(crate) enum PeerReply<R: Runtime> {
+    AppendEntries(AppendEntriesResponse<TypeConfig<R>>),
+    Vote(VoteResponse<TypeConfig<R>>),
+    /// `None` until the last piece.
+    Snapshot(Option<SnapshotResponse<TypeConfig<R>>>),
+    TransferLeader(TransferLeaderResponse<TypeConfig<R>>),
+    ReadIndex(u64),
+    Propose {
+        /// Where the entry is in the log.
+        index: u64,
+        reply: Reply,
+    },
+    /// The request was not carried out, and will not be.
+    NotLeader {
+        leader: Option<NodeId>,
+    },
+    /// Nobody knows whether the proposal will be carried out.
+    Discarded,
+    /// The member could not do it, for the reason given.
+    Failed(String),
+}
+
+/// A message could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("message of {length} bytes cannot be read: {source}")]
+pub(crate) struct MalformedMessage {
+    length: usize,
+    source: postcard::Error,
+}
+
+/// Encodes a message.
+pub(crate) fn encode<M: Serialize>(message: &M) -> Bytes {
+    postcard::to_allocvec(message).expect("encoding to memory fails only for types of unknown length").into()
+}
+
+/// Decodes a message.
+pub(crate) fn decode<M: DeserializeOwned>(encoded: &[u8]) -> Result<M, MalformedMessage> {
+    postcard::from_bytes(encoded).map_err(|source| MalformedMessage { length: encoded.len(), source })
+}

@@ -1,0 +1,101 @@
+//! The answering side of the peer protocol.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::AppendEntriesResponse;
+use openraft::storage::Snapshot;
+
+use super::Raft;
+use super::message::{PeerReply, PeerRequest, SnapshotChunk, decode, encode};
+use super::snapshot::{SnapshotData, Staging};
+use super::type_config::NodeId;
+use crate::read::ReadIndex;
+use crate::runtime::{Handler, Mutant, Mutants, Runtime};
+
+/// Answers other members.
+pub struct PeerServer<R: Runtime> {
+    raft: Raft<R>,
+    reads: ReadIndex<R>,
+    staging: Staging<R>,
+    /// Appends seen, for the planted bug that forges some of their acknowledgements.
+    appends: AtomicU64,
+}
+
+impl<R: Runtime> PeerServer<R> {
+    /// A server that hands what it is asked to `raft` and `reads`. Empties the folder for received snapshots.
+    pub fn open(raft: Raft<R>, reads: ReadIndex<R>, disk: R::Disk) -> std::io::Result<Self> {
+        Ok(PeerServer { raft, reads, staging: Staging::open(disk)?, appends: AtomicU64::new(0) })
+    }
+
+    /// The handler to give to the transport.
+    pub fn handler(self: Arc<Self>) -> Handler {
+        Arc::new(move |from, request| {
+            let server = self.clone();
+            Box::pin(async move { server.answer(from, request).await })
+        })
+    }
+
+    async fn answer(&self, from: NodeId, request: Bytes) -> Bytes {
+        let reply = match decode(&request) {
+            Ok(request) => self.carry_out(from, request).await,
+            Err(error) => PeerReply::Failed(error.to_string()),
+        };
+        encode(&reply)
+    }
+
+    async fn carry_out(&self, from: NodeId, request: PeerRequest<R>) -> PeerReply<R> {
+        match request {
+            PeerRequest::AppendEntries(append) => {
+                if R::Mutants::active(Mutant::ForgedAppendAck)
+                    && !append.entries.is_empty()
+                    && self.appends.fetch_add(1, Ordering::Relaxed) % 32 == 31
+                {
+                    return PeerReply::AppendEntries(AppendEntriesResponse::Success);
+                }
+                or_failed(self.raft.append_entries(append).await, PeerReply::AppendEntries)
+            }
+            PeerRequest::Vote(vote) => or_failed(self.raft.vote(vote).await, PeerReply::Vote),
+            PeerRequest::PreVote(vote) => or_failed(self.raft.pre_vote(vote).await, PeerReply::Vote),
+            PeerRequest::Snapshot(chunk) => self.receive_snapshot(from, chunk).await,
+            PeerRequest::TransferLeader(request) => {
+                or_failed(self.raft.handle_transfer_leader(request).await, PeerReply::TransferLeader)
+            }
+            PeerRequest::ReadIndex => match self.reads.index_if_leader().await {
+                Ok(index) => PeerReply::ReadIndex(index),
+                Err(_) => PeerReply::NotLeader { leader: self.raft.current_leader().await },
+            },
+            PeerRequest::Propose(command) => match self.raft.client_write(command).await {
+                Ok(written) => PeerReply::Propose { index: written.log_id.index(), reply: written.data },
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                    PeerReply::NotLeader { leader: forward.leader_id }
+                }
+                Err(RaftError::APIError(_)) | Err(RaftError::Fatal(_)) => PeerReply::Discarded,
+            },
+        }
+    }
+
+    async fn receive_snapshot(&self, from: NodeId, chunk: SnapshotChunk<R>) -> PeerReply<R> {
+        match self.staging.receive(from, &chunk) {
+            Ok(None) => PeerReply::Snapshot(None),
+            Ok(Some(received)) => {
+                let snapshot = Snapshot { meta: chunk.meta, snapshot: SnapshotData::Received(received) };
+                let installed = self.raft.install_full_snapshot(chunk.vote, snapshot).await;
+                or_failed(installed, |response| PeerReply::Snapshot(Some(response)))
+            }
+            Err(error) => PeerReply::Failed(error.to_string()),
+        }
+    }
+}
+
+fn or_failed<R: Runtime, T, E: std::fmt::Display>(
+    result: Result<T, E>,
+    reply: impl FnOnce(T) -> PeerReply<R>,
+) -> PeerReply<R> {
+    match result {
+        Ok(value) => reply(value),
+        Err(error) => PeerReply::Failed(error.to_string()),
+    }
+}

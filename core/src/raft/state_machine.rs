@@ -1,0 +1,264 @@
+//! openraft's state machine: the multi-version store.
+//!
+//! One store transaction for each batch of entries, and the applied index goes with the data in it. The transaction is
+//! not durable by itself: what a crash takes back is applied again from the WAL, which keeps everything above the
+//! applied index of the last durable commit. A snapshot begins with such a commit.
+
+use std::io;
+
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::{EntryPayload, RaftSnapshotBuilder};
+use serde::{Deserialize, Serialize};
+
+use super::command::{Reply, Request};
+use super::log_store::LogStore;
+use super::message::{decode, encode};
+use super::snapshot::SnapshotData;
+use super::type_config::{NodeId, TypeConfig};
+use super::{LogId, StoredMembership};
+use crate::compactor::Compactor;
+use crate::mvcc::{ApplyError, Batch, Store, StoreError};
+use crate::runtime::{AppliedEntry, Mutant, Mutants, Probe, Runtime};
+use crate::watermark::Watermark;
+
+/// The name under which the store keeps how far it has applied the log.
+const APPLIED: &str = "applied";
+
+/// How far the store has applied the log, and the members as of there.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+struct Progress<R: Runtime> {
+    log_id: Option<LogId<R>>,
+    membership: StoredMembership<R>,
+}
+
+impl<R: Runtime> Clone for Progress<R> {
+    fn clone(&self) -> Self {
+        Progress { log_id: self.log_id.clone(), membership: self.membership.clone() }
+    }
+}
+
+impl<R: Runtime> Default for Progress<R> {
+    fn default() -> Self {
+        Progress { log_id: None, membership: StoredMembership::<R>::default() }
+    }
+}
+
+impl<R: Runtime> Progress<R> {
+    fn read(encoded: Option<bytes::Bytes>) -> io::Result<Self> {
+        match encoded {
+            None => Ok(Progress::default()),
+            Some(encoded) => decode(&encoded).map_err(io::Error::other),
+        }
+    }
+
+    fn index(&self) -> u64 {
+        self.log_id.as_ref().map_or(0, |log_id| log_id.index())
+    }
+}
+
+/// The store, as raft sees it.
+pub struct StateMachine<R: Runtime> {
+    node: NodeId,
+    store: Store<R::Disk>,
+    log: LogStore<R>,
+    applied: Watermark,
+    progress: Progress<R>,
+    compactor: Compactor<R>,
+}
+
+impl<R: Runtime> StateMachine<R> {
+    /// The state machine of the member `node`, over a store and the log that fills it.
+    pub(crate) fn new(
+        node: NodeId,
+        store: Store<R::Disk>,
+        log: LogStore<R>,
+        compactor: Compactor<R>,
+    ) -> io::Result<Self> {
+        let progress = Progress::<R>::read(store.meta(APPLIED)?)?;
+        let applied = Watermark::new(progress.index());
+        Ok(StateMachine { node, store, log, applied, progress, compactor })
+    }
+
+    /// How far the log has been applied.
+    pub fn applied(&self) -> Watermark {
+        self.applied.clone()
+    }
+
+    fn snapshot_of(store: &Store<R::Disk>) -> io::Result<Option<SnapshotOf<TypeConfig<R>, SnapshotData<R>>>> {
+        let view = store.snapshot()?;
+        let progress = Progress::<R>::read(view.meta(APPLIED))?;
+        if progress.log_id.is_none() {
+            return Ok(None);
+        }
+        let meta =
+            SnapshotMetaOf::<TypeConfig<R>> { last_log_id: progress.log_id, last_membership: progress.membership };
+        Ok(Some(Snapshot { meta, snapshot: SnapshotData::View(view) }))
+    }
+}
+
+/// Makes everything applied durable, and tells the log how far it may now forget.
+///
+/// # Errors
+/// The store's: it is unusable from then on.
+pub(crate) async fn flush<R: Runtime>(store: &Store<R::Disk>, log: &LogStore<R>) -> io::Result<()> {
+    store.flush::<R>().await?;
+    log.release(Progress::<R>::read(store.durable_meta(APPLIED)?)?.index());
+    Ok(())
+}
+
+impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
+    type SnapshotData = SnapshotData<R>;
+    type SnapshotBuilder = SnapshotBuilder<R>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId<R>>, StoredMembership<R>), io::Error> {
+        Ok((self.progress.log_id.clone(), self.progress.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig<R>>, io::Error>> + Unpin + Send,
+    {
+        let entries: Vec<_> = entries.try_collect().await?;
+        let mut batch = self.store.begin().await?;
+        if R::Mutants::active(Mutant::AppliedIndexApart) {
+            let ahead = Progress::<R> {
+                log_id: entries.last().map(|(entry, _)| entry.log_id),
+                membership: self.progress.membership.clone(),
+            };
+            batch.set_meta(APPLIED, &encode(&ahead));
+            batch.commit()?;
+            batch = self.store.begin().await?;
+        }
+        let mut applying = Applying::<R>::new(batch, self.progress.clone(), entries.len());
+        for (entry, responder) in entries {
+            applying.entry(entry, responder)?;
+        }
+        let Applying { mut batch, progress, replies, events, compacted } = applying;
+        batch.set_meta(APPLIED, &encode(&progress));
+        batch.commit()?;
+
+        self.progress = progress;
+        for event in events {
+            R::Probe::applied(self.node, event);
+        }
+        self.applied.raise(self.progress.index());
+        if compacted {
+            self.compactor.poke();
+        }
+        for (responder, reply) in replies {
+            responder.send(reply);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<R> {
+        SnapshotBuilder { store: self.store.clone(), log: self.log.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<TypeConfig<R>>,
+        snapshot: SnapshotData<R>,
+    ) -> Result<(), io::Error> {
+        let SnapshotData::Received(received) = snapshot else {
+            // openraft offers this member's own snapshot at start, if it is ahead of what is applied: it never is.
+            panic!("a view of the store is the store");
+        };
+        let mut installer = self.store.installer().await?;
+        received.read(|piece| Ok(installer.feed(piece)?))?;
+        let progress = Progress::<R> { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
+        installer.set_meta(APPLIED, &encode(&progress));
+        installer.finish::<R>().await?;
+        received.discard()?;
+        self.progress = progress;
+        self.log.release(self.progress.index());
+        self.applied.raise(self.progress.index());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig<R>, SnapshotData<R>>>, io::Error> {
+        Self::snapshot_of(&self.store)
+    }
+}
+
+type Responder<R> = openraft::storage::ApplyResponder<TypeConfig<R>>;
+type Entry<R> = openraft::type_config::alias::EntryOf<TypeConfig<R>>;
+
+/// A batch of entries that is being applied: nothing of it is seen, and nothing answered, before it is committed.
+struct Applying<R: Runtime> {
+    batch: Batch<R::Disk>,
+    progress: Progress<R>,
+    replies: Vec<(Responder<R>, Reply)>,
+    events: Vec<AppliedEntry>,
+    compacted: bool,
+}
+
+impl<R: Runtime> Applying<R> {
+    fn new(batch: Batch<R::Disk>, progress: Progress<R>, entries: usize) -> Self {
+        let (replies, events) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
+        Applying { batch, progress, replies, events, compacted: false }
+    }
+
+    fn entry(&mut self, entry: Entry<R>, responder: Option<Responder<R>>) -> Result<(), StoreError> {
+        let before = self.batch.revision();
+        let mut operation = 0;
+        let reply = match entry.payload {
+            EntryPayload::Blank => Reply::None,
+            EntryPayload::Normal(command) => {
+                operation = command.operation;
+                self.command(&command.request)?
+            }
+            EntryPayload::Membership(membership) => {
+                self.progress.membership = StoredMembership::<R>::new(Some(entry.log_id), membership);
+                Reply::None
+            }
+        };
+        self.events.push(AppliedEntry {
+            index: entry.log_id.index(),
+            term: entry.log_id.committed_leader_id().term,
+            operation,
+            revision: self.batch.revision(),
+            changed: self.batch.revision() != before,
+        });
+        self.progress.log_id = Some(entry.log_id);
+        self.replies.extend(responder.map(|responder| (responder, reply)));
+        Ok(())
+    }
+
+    fn command(&mut self, request: &Request) -> Result<Reply, StoreError> {
+        let result = match request {
+            Request::Put(request) => self.batch.put(request).map(Reply::Put),
+            Request::DeleteRange(request) => self.batch.delete_range(request).map(Reply::DeleteRange),
+            Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
+            Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
+        };
+        match result {
+            Ok(reply) => {
+                self.compacted |= matches!(reply, Reply::Compact(_));
+                Ok(reply)
+            }
+            Err(ApplyError::Refused(refusal)) => Ok(Reply::Refused(refusal)),
+            Err(ApplyError::Store(error)) => Err(error),
+        }
+    }
+}
+
+/// Builds snapshots: a durable commit, and a view of the store.
+pub struct SnapshotBuilder<R: Runtime> {
+    store: Store<R::Disk>,
+    log: LogStore<R>,
+}
+
+impl<R: Runtime> RaftSnapshotBuilder<TypeConfig<R>> for SnapshotBuilder<R> {
+    type SnapshotData = SnapshotData<R>;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig<R>, SnapshotData<R>>, io::Error> {
+        let snapshot = StateMachine::snapshot_of(&self.store)?;
+        // After the view is taken: openraft may purge the log up to the view, so that must be durable first.
+        flush(&self.store, &self.log).await?;
+        snapshot.ok_or_else(|| io::Error::other("a snapshot was asked for before anything was applied"))
+    }
+}

@@ -1,0 +1,70 @@
+//! A number that only grows, for those who wait until it has reached theirs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+/// How far something has come, for instance the log's application. Clones are the same mark.
+#[derive(Clone, Debug, Default)]
+pub struct Watermark {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    value: AtomicU64,
+    raised: Notify,
+}
+
+impl Watermark {
+    /// Begins at `value`.
+    pub fn new(value: u64) -> Self {
+        Watermark { shared: Arc::new(Shared { value: AtomicU64::new(value), raised: Notify::new() }) }
+    }
+
+    /// How far it has come.
+    pub fn get(&self) -> u64 {
+        self.shared.value.load(Ordering::Acquire)
+    }
+
+    /// It has come to `value`. A lesser one than before changes nothing.
+    pub fn raise(&self, value: u64) {
+        if self.shared.value.fetch_max(value, Ordering::AcqRel) < value {
+            self.shared.raised.notify_waiters();
+        }
+    }
+
+    /// Resolves once it has come to `value`.
+    pub async fn reached(&self, value: u64) {
+        while self.get() < value {
+            let mut raised = std::pin::pin!(self.shared.raised.notified());
+            // Counts as a waiter from here on, so that a raise between the next look and the await is not missed.
+            raised.as_mut().enable();
+            if self.get() < value {
+                raised.await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn waiters_are_woken_when_their_value_is_reached_and_not_before() {
+        let mark = Watermark::new(3);
+        assert!(mark.reached(3).now_or_never().is_some());
+        let mut waiting = Box::pin(mark.reached(5));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        mark.raise(4);
+        mark.raise(2);
+        assert_eq!(mark.get(), 4);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        mark.raise(6);
+        assert!(waiting.now_or_never().is_some());
+    }
+}
