@@ -14,7 +14,7 @@
 //! Invariants:
 //!
 //! - A connection is made when it is needed, and at a bounded rate. The kernel gives one up whose peer is silent
-//!   ([`TransportOptions::silence_max`]), so that a healed network is noticed at once, however long it was broken.
+//!   ([`TransportOptions::silence_max`]), so that a healed network is noticed within seconds, however long it was broken.
 //! - A call's slot lives as long as the call's future, or until it is answered.
 //! - Nothing that a socket delivers panics, and none of it is allocated for before it has arrived, beyond a small
 //!   buffer. Frames, requests being answered and connections are bounded.
