@@ -22,7 +22,7 @@ use rand_pcg::Pcg64;
 use seedbed_core::runtime::{Disk, File};
 use tokio::sync::Notify;
 
-use self::directory::{DirId, Entry, FileNode, Names, ROOT, parts};
+use self::directory::{DirId, Entry, FileNode, Names, ROOT, parse};
 use self::file::FileData;
 use crate::clock::true_now_ns;
 use crate::rng::{Draw, stream};
@@ -240,8 +240,8 @@ impl SimDisk {
     pub fn corrupt(&self, path: &str, offset: u64, mask: u8) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.advance_all(true_now_ns());
-        match state.names.find(path) {
-            Some(Entry::File(file)) if data(&file).corrupt(offset as usize, mask) => Ok(()),
+        match self.shared.find(&state, path)? {
+            Entry::File(file) if data(&file).corrupt(offset as usize, mask) => Ok(()),
             _ => Err(io::Error::new(io::ErrorKind::NotFound, format!("{path} has no byte {offset} on the medium"))),
         }
     }
@@ -250,8 +250,8 @@ impl SimDisk {
     pub fn durable(&self, path: &str) -> Option<Vec<u8>> {
         let mut state = self.shared.lock();
         state.advance_all(true_now_ns());
-        match state.names.find(path) {
-            Some(Entry::File(file)) => Some(data(&file).durable().to_vec()),
+        match self.shared.find(&state, path) {
+            Ok(Entry::File(file)) => Some(data(&file).durable().to_vec()),
             _ => None,
         }
     }
@@ -354,15 +354,28 @@ impl Shared {
         io::Error::new(io::ErrorKind::NotFound, format!("disk {}: {path}: not found", self.id))
     }
 
+    fn names<'a>(&self, path: &'a str) -> io::Result<Vec<&'a str>> {
+        parse(path).ok_or_else(|| {
+            let message = format!("disk {}: `{path}` is not a path inside of the folder", self.id);
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        })
+    }
+
+    /// What a path stands for.
+    fn find(&self, state: &State, path: &str) -> io::Result<Entry> {
+        state.names.find(&self.names(path)?).ok_or_else(|| self.missing(path))
+    }
+
     /// The directory that holds the last name of a path, and that name.
     fn parent<'a>(&self, state: &State, path: &'a str) -> io::Result<(DirId, &'a str)> {
-        let name = parts(path).last().filter(|name| *name != "..").ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("disk {}: `{path}` names no file", self.id))
-        })?;
-        let above = path.trim_end_matches(['/', '.']).strip_suffix(name).unwrap_or("");
+        let names = self.names(path)?;
+        let Some((&name, above)) = names.split_last() else {
+            let message = format!("disk {}: the folder itself is not a file", self.id);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        };
         match state.names.find(above) {
             Some(Entry::Dir(dir)) => Ok((dir, name)),
-            _ => Err(self.missing(above)),
+            _ => Err(self.missing(path)),
         }
     }
 }
@@ -391,7 +404,7 @@ impl Disk for DiskHandle {
         let mut state = self.shared.enter(self.epoch, path)?;
         self.trace("create-dir", path);
         let mut at = ROOT;
-        for name in parts(path) {
+        for name in self.shared.names(path)? {
             at = match state.names.get(at, name) {
                 Some(Entry::Dir(dir)) => *dir,
                 Some(Entry::File(_)) => {
@@ -421,21 +434,20 @@ impl Disk for DiskHandle {
     fn open(&self, path: &str) -> io::Result<FileHandle> {
         let state = self.shared.enter(self.epoch, path)?;
         self.trace("open", path);
-        match state.names.find(path) {
-            Some(Entry::File(file)) => Ok(self.file(file)),
-            Some(Entry::Dir(_)) => {
+        match self.shared.find(&state, path)? {
+            Entry::File(file) => Ok(self.file(file)),
+            Entry::Dir(_) => {
                 let message = format!("disk {}: {path}: is a directory", self.shared.id);
                 Err(io::Error::new(io::ErrorKind::IsADirectory, message))
             }
-            None => Err(self.shared.missing(path)),
         }
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let state = self.shared.enter(self.epoch, dir)?;
-        match state.names.find(dir) {
-            Some(Entry::Dir(id)) => Ok(state.names.list(id)),
-            _ => Err(self.shared.missing(dir)),
+        match self.shared.find(&state, dir)? {
+            Entry::Dir(id) => Ok(state.names.list(id)),
+            Entry::File(_) => Err(self.shared.missing(dir)),
         }
     }
 
@@ -490,7 +502,7 @@ impl DiskHandle {
     fn begin_sync_dir(&self, path: &str) -> io::Result<Wait> {
         let mut state = self.shared.enter(self.epoch, path)?;
         self.trace("sync-dir", path);
-        let Some(Entry::Dir(dir)) = state.names.find(path) else { return Err(self.shared.missing(path)) };
+        let Entry::Dir(dir) = self.shared.find(&state, path)? else { return Err(self.shared.missing(path)) };
         if state.sync_fails() {
             return Err(io::Error::other(format!("disk {}: {path}: sync: {EIO}", self.shared.id)));
         }
