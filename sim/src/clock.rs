@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A change of the drift begins a new straight line at the present point, so the monotonic clock never goes back.
-//! Sleeps are measured by the sleeper's own clock.
+//! Sleeps are measured by the sleeper's own clock; one under way looks at a new line first when the old one ends it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! openraft's `AsyncRuntime` (tasks, timers, channels) is the base; [`Clock`], [`Disk`] and [`Transport`] are added as
 //! values, since one process may hold several members. Each trait is small enough to fake on a screen, and every
-//! implementation passes the suite in [`conformance`].
+//! implementation passes the suite in `conformance`.
 
 mod clock;
 #[cfg(feature = "conformance")]

@@ -71,8 +71,8 @@ impl Names {
     }
 
     /// What a path stands for. `None` if any part of it does not exist.
-    pub(super) fn find(&self, path: &str) -> Option<Entry> {
-        parts(path).try_fold(Entry::Dir(ROOT), |at, name| match at {
+    pub(super) fn find(&self, path: &[&str]) -> Option<Entry> {
+        path.iter().try_fold(Entry::Dir(ROOT), |at, &name| match at {
             Entry::Dir(dir) => self.dirs[dir].live.get(name).cloned(),
             Entry::File(_) => None,
         })
@@ -227,7 +227,10 @@ impl Names {
     }
 }
 
-/// The names in a path.
-pub(super) fn parts(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|name| !name.is_empty() && *name != ".")
+/// The names in a path; none for the root. `None` if it leads out of the folder, or is not written in the one way.
+pub(super) fn parse(path: &str) -> Option<Vec<&str>> {
+    if path.is_empty() {
+        return Some(Vec::new());
+    }
+    path.split('/').map(|name| (!matches!(name, "" | "." | "..")).then_some(name)).collect()
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use seedbed_core::runtime::{Disk, File};
+
 use super::*;
-use crate::runtime::Simulation;
+use crate::runtime::{Simulation, Sleep};
 
 const SECTOR: usize = 512;
 
@@ -278,6 +280,7 @@ fn a_stalled_sync_returns_only_after_the_stall() {
         during.await.expect("sync");
         folder.sync_dir("").await.expect("sync_dir");
         assert!(true_now_ns() - begin >= 3_000_000_000);
+        assert_eq!(disk.stats().stalled_syncs, 2);
     });
 }
 

@@ -53,6 +53,10 @@ impl Faults {
         Faults { members: members.iter().copied().collect(), begun: 0, faults: BTreeMap::new() }
     }
 
+    pub(super) fn join(&mut self, node: NodeId) {
+        self.members.insert(node);
+    }
+
     fn begin(&mut self, kind: Kind) -> FaultId {
         self.begun += 1;
         let id = FaultId(self.begun);

@@ -48,10 +48,11 @@ pub enum Address {
 }
 
 impl Address {
+    /// As one word, for the trace and for random streams. No member has a number as great as a client's word.
     fn code(self) -> u64 {
         match self {
-            Address::Member(node) => node.0 << 1,
-            Address::Client(client) => u64::from(client) << 1 | 1,
+            Address::Member(node) => node.0,
+            Address::Client(client) => !u64::from(client),
         }
     }
 }
@@ -188,7 +189,8 @@ impl Shared {
 }
 
 impl Network {
-    /// A network of the present run, in the same weather on every link.
+    /// A network of the present run, in the same weather on every link. A member that joins later is made known by its
+    /// [`transport`](Network::transport).
     pub fn new(members: &[NodeId], weather: Weather) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -211,8 +213,9 @@ impl Network {
         Network { shared }
     }
 
-    /// A member's side of the network.
+    /// A member's side of the network. From now on, it is among the members that faults mean by "the others".
     pub fn transport(&self, node: NodeId) -> SimTransport {
+        self.shared.lock().faults.join(node);
         SimTransport::new(self.clone(), node)
     }
 
