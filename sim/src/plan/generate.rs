@@ -138,10 +138,7 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, d: &mut Draw) -> 
         FamilyKind::FsyncStall => FaultKind::FsyncStall { target },
         FamilyKind::Crash => FaultKind::Crash { target },
         FamilyKind::Pause => FaultKind::Pause { target },
-        FamilyKind::CrashUnflushed { stall_ms } => {
-            let stall_ms = d.within(stall_ms);
-            return Fault { at_ms, for_ms: stall_ms + for_ms, fault: FaultKind::CrashUnflushed { target, stall_ms } };
-        }
+        FamilyKind::CrashUnflushed { stall_ms } => FaultKind::CrashUnflushed { target, stall_ms: d.within(stall_ms) },
     };
     Fault { at_ms, for_ms, fault }
 }
@@ -311,9 +308,8 @@ mod tests {
         for seed in 0..200 {
             let plan = scenario(ROUGH).plan(seed);
             for fault in &plan.faults {
-                if let FaultKind::CrashUnflushed { stall_ms, .. } = fault.fault {
-                    let down = fault.for_ms - stall_ms;
-                    if down < plan.cluster.election_ms { brief += 1 } else { long += 1 }
+                if let FaultKind::CrashUnflushed { .. } = fault.fault {
+                    if fault.for_ms < plan.cluster.election_ms { brief += 1 } else { long += 1 }
                 }
             }
         }

@@ -1,1 +1,0 @@
-//! What every implementation of the runtime has to pass.

@@ -1,0 +1,97 @@
+//! What the members did, as seen from inside: material for the judges.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use seedbed_core::raft::NodeId;
+use seedbed_core::runtime::{AppliedEntry, Probe};
+
+use crate::trace;
+
+/// Everything that the probes of one run reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Entries in the order each member applied them. A member that restarts may apply some again.
+    pub applied: BTreeMap<NodeId, Vec<AppliedEntry>>,
+    /// Who began to lead, in the order of events.
+    pub leads: Vec<Lead>,
+    /// Votes made durable, in the order of events.
+    pub votes: Vec<Vote>,
+}
+
+/// A member began to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// The member.
+    pub node: NodeId,
+    /// Its term.
+    pub term: u64,
+}
+
+/// A member made its vote durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// The member.
+    pub node: NodeId,
+    /// The term it voted in.
+    pub term: u64,
+    /// For whom.
+    pub candidate: NodeId,
+    /// Whether a quorum is known to have granted it.
+    pub committed: bool,
+}
+
+thread_local! {
+    static EVIDENCE: RefCell<Evidence> = RefCell::default();
+}
+
+/// Takes what has been reported in the run of this thread so far; what follows is reported into an empty one.
+pub fn take() -> Evidence {
+    EVIDENCE.take()
+}
+
+/// Looks at what has been reported in the run of this thread so far.
+pub fn with<T>(look: impl FnOnce(&Evidence) -> T) -> T {
+    EVIDENCE.with_borrow(look)
+}
+
+/// Collects into the [`Evidence`] of the run, and into its trace.
+#[derive(Clone, Copy, Debug)]
+pub enum SimProbe {}
+
+impl Probe for SimProbe {
+    fn applied(node: NodeId, entry: AppliedEntry) {
+        let AppliedEntry { index, term, operation, revision, changed } = entry;
+        trace::record("applied", &[node.0, index, term, operation, revision as u64, u64::from(changed)]);
+        EVIDENCE.with_borrow_mut(|evidence| evidence.applied.entry(node).or_default().push(entry));
+    }
+
+    fn leads(node: NodeId, term: u64) {
+        trace::record("leads", &[node.0, term]);
+        EVIDENCE.with_borrow_mut(|evidence| evidence.leads.push(Lead { node, term }));
+    }
+
+    fn voted(node: NodeId, term: u64, candidate: NodeId, committed: bool) {
+        trace::record("voted", &[node.0, term, candidate.0, u64::from(committed)]);
+        EVIDENCE.with_borrow_mut(|evidence| evidence.votes.push(Vote { node, term, candidate, committed }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_collected_and_traced() {
+        take();
+        let hash = trace::hash();
+        let entry = AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true };
+        SimProbe::applied(NodeId(3), entry);
+        SimProbe::voted(NodeId(3), 1, NodeId(2), false);
+        assert_ne!(hash, trace::hash());
+        let evidence = take();
+        assert_eq!(evidence.applied[&NodeId(3)], [entry]);
+        assert_eq!(evidence.votes.len(), 1);
+        assert_eq!(take(), Evidence::default());
+    }
+}

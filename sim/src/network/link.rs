@@ -1,0 +1,98 @@
+//! Links: latency, loss and duplication, each direction by itself.
+
+use std::collections::BTreeMap;
+
+use rand_pcg::Pcg64;
+
+use super::{Address, Network};
+use crate::rng::{Draw, stream};
+use crate::runtime::seed;
+
+/// How a link behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weather {
+    /// The one-way delay of a message in microseconds, least and greatest.
+    pub latency_us: [u64; 2],
+    /// Messages lost in a thousand.
+    pub loss_permille: u32,
+}
+
+struct Link {
+    rng: Pcg64,
+    weather: Option<Weather>,
+}
+
+/// What was drawn for one message: the same four numbers whatever becomes of it.
+pub(super) struct Fate {
+    /// Out of a thousand.
+    pub(super) loss: u32,
+    pub(super) latency_ns: u64,
+    /// Out of a thousand.
+    pub(super) duplicate: u32,
+    /// The latency of the duplicate, if there is to be one.
+    pub(super) again_ns: u64,
+}
+
+/// All links of a network.
+pub(super) struct Links {
+    weather: Weather,
+    duplicate_permille: u32,
+    links: BTreeMap<(Address, Address), Link>,
+}
+
+impl Links {
+    pub(super) fn new(weather: Weather) -> Self {
+        Links { weather, duplicate_permille: 0, links: BTreeMap::new() }
+    }
+
+    fn link(&mut self, from: Address, to: Address) -> &mut Link {
+        self.links
+            .entry((from, to))
+            .or_insert_with(|| Link { rng: stream(seed(), "link", from.code() << 32 | to.code()), weather: None })
+    }
+
+    pub(super) fn draw(&mut self, from: Address, to: Address) -> Fate {
+        let fair = self.weather;
+        let link = self.link(from, to);
+        let [least, most] = link.weather.unwrap_or(fair).latency_us.map(|us| us * 1000);
+        let rng = &mut link.rng;
+        Fate {
+            loss: rng.between(0, 999) as u32,
+            latency_ns: rng.between(least, most.max(least)),
+            duplicate: rng.between(0, 999) as u32,
+            again_ns: rng.between(least, most.max(least)),
+        }
+    }
+
+    pub(super) fn loses(&mut self, from: Address, to: Address, drawn: u32) -> bool {
+        let fair = self.weather;
+        drawn < self.link(from, to).weather.unwrap_or(fair).loss_permille
+    }
+
+    /// Takes every weather away but the common one, and duplication.
+    pub(super) fn calm(&mut self) {
+        self.duplicate_permille = 0;
+        self.links.values_mut().for_each(|link| link.weather = None);
+    }
+
+    pub(super) fn duplicates(&self, drawn: u32) -> bool {
+        drawn < self.duplicate_permille
+    }
+}
+
+impl Network {
+    /// The weather on every link that has none of its own.
+    pub fn set_weather(&self, weather: Weather) {
+        self.shared.lock().links.weather = weather;
+    }
+
+    /// Gives one direction of a link a weather of its own, or takes it away.
+    pub fn set_link(&self, from: Address, to: Address, weather: Option<Weather>) {
+        self.shared.lock().links.link(from, to).weather = weather;
+    }
+
+    /// How many messages in a thousand arrive twice.
+    pub fn set_duplication(&self, permille: u32) {
+        self.shared.lock().links.duplicate_permille = permille;
+    }
+}

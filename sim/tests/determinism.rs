@@ -1,0 +1,121 @@
+//! One seed, one run: in another thread, beside other seeds, with a log or without.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use openraft_rt::AsyncRuntime;
+use rand::Rng;
+use seedbed_core::raft::NodeId;
+use seedbed_core::runtime::{Disk, File, Transport};
+use seedbed_sim::disk::SimDisk;
+use seedbed_sim::network::{Network, Weather};
+use seedbed_sim::runtime::{MadsimRuntime, Simulation, create_node, kill, restart};
+use seedbed_sim::{log, trace};
+
+/// A little of everything: three members call each other, write and crash. Gives the trace's hash and length.
+async fn little_of_everything() -> (u64, u64) {
+    let members = [1, 2, 3].map(NodeId);
+    let network = Network::new(&members, Weather { latency_us: [50, 2_000], loss_permille: 20 });
+    let world: Vec<_> = members
+        .map(|id| (id, create_node(&format!("member-{id}")), SimDisk::new(id.0, [10, 3_000])))
+        .into_iter()
+        .collect();
+    for (id, node, disk) in &world {
+        node.spawn(member(*id, network.clone(), disk.clone()));
+    }
+    madsim::time::sleep(Duration::from_millis(200)).await;
+    let (id, node, disk) = &world[1];
+    kill(node.id());
+    network.reset(*id);
+    disk.crash();
+    let fault = network.isolate(NodeId(3));
+    madsim::time::sleep(Duration::from_millis(200)).await;
+    restart(node.id()).spawn(member(*id, network.clone(), disk.clone()));
+    network.heal(fault);
+    madsim::time::sleep(Duration::from_millis(200)).await;
+    (trace::hash(), trace::events())
+}
+
+async fn member(id: NodeId, network: Network, disk: SimDisk) {
+    let folder = disk.handle();
+    let file = Arc::new(folder.open("data").or_else(|_| folder.create("data")).expect("a file"));
+    folder.sync_dir("").await.expect("sync_dir");
+    let transport = network.transport(id);
+    let store = file.clone();
+    transport.serve(Arc::new(move |from, request| {
+        let store = store.clone();
+        async move {
+            store.write_at(from.0 * 1000, &request).expect("write");
+            store.sync().await.expect("sync");
+            request
+        }
+        .boxed()
+    }));
+    for round in 0_u64.. {
+        let to = NodeId(1 + MadsimRuntime::thread_rng().next_u64() % 3);
+        let call = transport.call(to, Bytes::from(format!("round {round} of {id}")));
+        let reply = MadsimRuntime::timeout(Duration::from_millis(10), call).await;
+        tracing::info!(round, to = to.0, ok = reply.is_ok(), "called");
+        MadsimRuntime::sleep(Duration::from_micros(500)).await;
+    }
+}
+
+#[test]
+fn a_seed_has_one_hash_and_another_seed_another() {
+    let first: Vec<_> = (0..8).map(|seed| Simulation::new(seed).expect(little_of_everything)).collect();
+    assert!(first.iter().all(|(_, events)| *events > 1000), "{first:?}");
+    // In parallel this time.
+    let again: Vec<_> = std::thread::scope(|scope| {
+        let run = |seed| Simulation::new(seed).expect(little_of_everything);
+        let threads: Vec<_> = (0..8).map(|seed| scope.spawn(move || run(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert_eq!(first, again);
+    let mut hashes: Vec<_> = first.iter().map(|(hash, _)| hash).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 8);
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("one thread").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_log_repeats_itself_byte_by_byte_and_changes_nothing() {
+    let logged = |seed| {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = log::subscriber(seed, "trace", move || writer.clone()).expect("a filter");
+        let hash = Simulation::new(seed).log(tracing::Dispatch::new(subscriber)).expect(little_of_everything);
+        (hash, String::from_utf8(std::mem::take(&mut lines.0.lock().expect("one thread"))).expect("text"))
+    };
+    let (hash, lines) = logged(3);
+    assert_eq!((hash, lines.clone()), logged(3));
+    assert_eq!(hash, Simulation::new(3).expect(little_of_everything));
+    let line = lines.lines().find(|line| line.contains("member-2")).expect("member 2 says something");
+    assert!(line.contains(" member-2  seed=3  INFO determinism: called round="), "{line}");
+}
+
+#[test]
+fn a_panic_in_a_node_ends_the_run_and_names_the_seed() {
+    let panicked = Simulation::new(9).run(|| async {
+        create_node("member-1").spawn(async { panic!("the sky fell") });
+        madsim::time::sleep(Duration::from_secs(1)).await;
+    });
+    let panicked = panicked.expect_err("a panic is never swallowed");
+    assert_eq!(panicked.to_string(), "the run of seed 9 panicked: the sky fell");
+}
