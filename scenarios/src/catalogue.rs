@@ -223,8 +223,7 @@ mod tests {
             assert!(plan.cluster.members >= 3, "the others keep a quorum");
             for fault in &plan.faults {
                 if let FaultKind::CrashUnflushed { target: Target::Leader, stall_ms } = fault.fault {
-                    let down_ms = fault.for_ms - stall_ms;
-                    seen.insert((stall_ms < plan.workload.timeout_ms, down_ms < plan.cluster.election_ms));
+                    seen.insert((stall_ms < plan.workload.timeout_ms, fault.for_ms < plan.cluster.election_ms));
                 }
             }
         }

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use seedbed_sim::Mutant;
 use seedbed_sim::plan::Scenario;
 
+use crate::attempt::simulate;
 use crate::catalogue;
 use crate::commands;
 use crate::exit::{Exit, Failure};
@@ -204,7 +205,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fai
     };
     let mut out = io::stdout().lock();
     let exit = match cli.command.unwrap_or(Command::Run(RunArgs { scenarios: Vec::new(), sweep: cli.sweep })) {
-        Command::Run(args) => commands::run::run(&args, seedbed_sim::run::run, &*interrupts()?, &mut out),
+        Command::Run(args) => commands::run::run(&args, simulate, &*interrupts()?, &mut out),
         Command::Replay(args) => commands::replay::replay(&args, &mut out),
         Command::Mutants(args) => commands::mutants::mutants(&args, &*interrupts()?, &mut out),
         Command::List(args) => commands::list::list(&args, &mut out),

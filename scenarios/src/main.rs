@@ -18,6 +18,5 @@ mod sweep;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    attempt::record_panics();
     exit::reported(cli::main(std::env::args_os()))
 }

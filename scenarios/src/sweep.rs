@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn runs_are_handed_over_in_order_whichever_ends_first() {
-        fn uneven(plan: &Plan, options: &Options) -> Outcome {
+        fn uneven(plan: &Plan, options: &Options) -> (Outcome, Duration) {
             // The earlier the seed, the longer it takes.
             let sum = (0..(20 - plan.seed) * 200_000).fold(0u64, |sum, i| std::hint::black_box(sum ^ i));
             std::hint::black_box(sum);
@@ -170,9 +170,10 @@ mod tests {
 
     #[test]
     fn a_run_that_differs_from_itself_is_a_violation() {
-        fn moody(plan: &Plan, options: &Options) -> Outcome {
+        fn moody(plan: &Plan, options: &Options) -> (Outcome, Duration) {
             static RUNS: AtomicU64 = AtomicU64::new(0);
-            Outcome { trace_hash: RUNS.fetch_add(1, Ordering::Relaxed), ..fine(plan, options) }
+            let (outcome, cpu) = fine(plan, options);
+            (Outcome { trace_hash: RUNS.fetch_add(1, Ordering::Relaxed), ..outcome }, cpu)
         }
         let mut judges = Vec::new();
         sweep(jobs(true).take(1), moody, 2, &AtomicBool::new(false), |job| {

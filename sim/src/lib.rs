@@ -28,6 +28,7 @@ pub mod log;
 pub mod mutant;
 pub mod network;
 pub mod outcome;
+pub mod panics;
 pub mod plan;
 pub mod rng;
 pub mod run;

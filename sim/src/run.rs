@@ -1,44 +1,37 @@
 //! Running a plan.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::outcome::{Operations, Outcome};
 use crate::plan::Plan;
 
-/// Where log lines go. Shared, so that who asked for them can flush at the end.
-pub type LogWriter = Arc<Mutex<Box<dyn Write + Send>>>;
-
-/// A log of the run.
-#[derive(Clone)]
-pub struct LogOptions {
-    /// Which lines, as in `RUST_LOG`.
-    pub filter: String,
-    /// Where they go.
-    pub writer: LogWriter,
-}
-
-/// What is wanted besides the outcome.
-#[derive(Clone, Default)]
+/// How to run a plan. None of it changes what happens in the run.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// A log, byte-identical for equal plans.
-    pub log: Option<LogOptions>,
+    /// Where the run's log goes, such as one of [`log::subscriber`](crate::log::subscriber); nowhere if `None`.
+    pub log: Option<tracing::Dispatch>,
 }
 
-/// Runs a plan on the calling thread, which has to be a fresh one.
-pub fn run(plan: &Plan, _options: &Options) -> Outcome {
-    let hash = plan
-        .to_json()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    Outcome {
+/// What a run leaves behind.
+#[derive(Debug)]
+pub struct Run {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The processor time that it took, with its judges.
+    pub cpu: Duration,
+}
+
+/// Runs a plan, on a thread of its own, and judges what came of it. The plan has to be valid.
+pub fn run(plan: &Plan, _options: &Options) -> Run {
+    let outcome = Outcome {
         scenario: plan.scenario.clone(),
         seed: plan.seed,
         violations: Vec::new(),
-        trace_hash: hash,
+        trace_hash: crate::trace::digest(plan.to_json().as_bytes()),
         operations: Operations { ok: plan.workload.operations.into(), ..Operations::default() },
         faults: BTreeMap::from([("planned", plan.faults.len() as u64)]),
         virtual_ms: plan.faults.last().map_or(0, |fault| fault.at_ms + fault.for_ms),
-    }
+    };
+    Run { outcome, cpu: Duration::ZERO }
 }

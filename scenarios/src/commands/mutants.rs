@@ -31,7 +31,7 @@ pub(crate) fn mutants(args: &MutantsArgs, stop: &AtomicBool, out: &mut impl Writ
     let progress = Progress::new(mutants.len() as u64, common.json);
     let mut trials = Vec::new();
     for mutant in mutants {
-        let trial = Trial::of(*mutant, &seeds.0, seedbed_sim::run::run, common.jobs(), stop)?;
+        let trial = Trial::of(*mutant, &seeds.0, attempt::simulate, common.jobs(), stop)?;
         // What was not tried to the end has neither been killed nor survived.
         if trial.kill.is_none() && stop.load(Ordering::Relaxed) {
             break;
@@ -175,14 +175,15 @@ mod tests {
         Trial::of(Mutant::AckBeforeFsync, &(0..4), runner, threads, &AtomicBool::new(false)).expect("threads")
     }
 
-    fn violated(plan: &Plan, options: &Options) -> Outcome {
+    fn violated(plan: &Plan, options: &Options) -> (Outcome, Duration) {
         let violation = Violation { judge: "durability", message: "lost".to_owned() };
-        Outcome { violations: vec![violation], ..fine(plan, options) }
+        let (outcome, cpu) = fine(plan, options);
+        (Outcome { violations: vec![violation], ..outcome }, cpu)
     }
 
     #[test]
     fn a_bug_is_killed_by_the_first_violation_in_a_fixed_order() {
-        fn third(plan: &Plan, options: &Options) -> Outcome {
+        fn third(plan: &Plan, options: &Options) -> (Outcome, Duration) {
             let caught = plan.mutant.is_some() && plan.scenario == "fsync-delay" && plan.seed >= 1;
             if caught { violated(plan, options) } else { fine(plan, options) }
         }

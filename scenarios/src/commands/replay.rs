@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use seedbed_sim::plan::Plan;
-use seedbed_sim::run::{LogOptions, LogWriter, Options};
-use tracing_subscriber::EnvFilter;
+use seedbed_sim::run::Options;
+use tracing::Dispatch;
 
 use crate::attempt;
 use crate::catalogue;
@@ -26,12 +26,9 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
         return Ok(Exit::Success);
     }
 
-    let log = log(args)?;
-    let attempt = attempt::run(seedbed_sim::run::run, &plan, Options { log: log.clone() })?;
-    if let Some(log) = log {
-        // A panic while a line was written leaves the lock poisoned, and what was written is still wanted.
-        log.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).flush()?;
-    }
+    let mut log = Log::of(args)?;
+    let attempt = attempt::run(attempt::simulate, &plan, Options { log: log.dispatch(plan.seed, args)? })?;
+    log.flush()?;
     let run = Finished {
         plan: Arc::new(plan),
         outcome: attempt.outcome,
@@ -70,18 +67,44 @@ fn plan(args: &ReplayArgs) -> Result<Plan, Failure> {
     }
 }
 
-fn log(args: &ReplayArgs) -> Result<Option<LogOptions>, Failure> {
-    let Some(filter) = args.log.clone() else { return Ok(None) };
-    EnvFilter::try_new(&filter).map_err(|error| Failure::Usage(format!("--log {filter}: {error}")))?;
-    let writer: Box<dyn Write + Send> = match &args.log_file {
-        None => Box::new(io::stderr()),
-        Some(path) => {
-            let named = |error| io::Error::other(format!("{}: {error}", path.display()));
-            Box::new(BufWriter::new(File::create(path).map_err(named)?))
-        }
-    };
-    let writer: LogWriter = Arc::new(Mutex::new(writer));
-    Ok(Some(LogOptions { filter, writer }))
+/// Where log lines go. Clones go to the same place.
+#[derive(Clone)]
+struct Log(Arc<Mutex<Box<dyn Write + Send>>>);
+
+impl Log {
+    fn of(args: &ReplayArgs) -> Result<Log, Failure> {
+        let writer: Box<dyn Write + Send> = match &args.log_file {
+            None => Box::new(io::stderr()),
+            Some(path) => {
+                let named = |error| io::Error::other(format!("{}: {error}", path.display()));
+                Box::new(BufWriter::new(File::create(path).map_err(named)?))
+            }
+        };
+        Ok(Log(Arc::new(Mutex::new(writer))))
+    }
+
+    fn dispatch(&self, seed: u64, args: &ReplayArgs) -> Result<Option<Dispatch>, Failure> {
+        let Some(filter) = &args.log else { return Ok(None) };
+        let log = self.clone();
+        let subscriber = seedbed_sim::log::subscriber(seed, filter, move || log.clone())
+            .map_err(|error| Failure::Usage(format!("--log {filter}: {error}")))?;
+        Ok(Some(Dispatch::new(subscriber)))
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Box<dyn Write + Send>> {
+        // After a panic in the middle of a line, what was written is still wanted.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer().flush()
+    }
 }
 
 /// This command, as it is typed in the workspace.

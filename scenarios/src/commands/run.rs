@@ -134,6 +134,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use seedbed_sim::outcome::{Outcome, Violation};
     use seedbed_sim::plan::Plan;
@@ -153,13 +154,14 @@ mod tests {
         (exit, String::from_utf8(out).expect("UTF-8"), folder)
     }
 
-    fn odd_seeds_fail(plan: &Plan, options: &Options) -> Outcome {
+    fn odd_seeds_fail(plan: &Plan, options: &Options) -> (Outcome, Duration) {
         let violations = if plan.seed % 2 == 1 {
             vec![Violation { judge: "durability", message: "put of k3 is lost".to_owned() }]
         } else {
             Vec::new()
         };
-        Outcome { violations, ..fine(plan, options) }
+        let (outcome, cpu) = fine(plan, options);
+        (Outcome { violations, ..outcome }, cpu)
     }
 
     #[test]

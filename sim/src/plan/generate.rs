@@ -3,12 +3,13 @@
 //! Each part draws from its own stream, named after it, so that taking one family of faults out of a scenario does not
 //! reshuffle what is left.
 
-use rand::Rng;
+use rand::Rng as _;
 use rand_pcg::Pcg64;
 
 use super::scenario::{Family, FamilyKind, FaultRanges, Scenario, Span, WorkloadRanges};
 use super::validate::Downtime;
 use super::{ClusterPlan, DiskPlan, Fault, FaultKind, Mix, NetworkPlan, Plan, Target, VERSION, WorkloadPlan};
+use crate::rng::{self, Draw as _};
 
 /// The first fault waits until there can be a leader and some data.
 const QUIET_MS: u64 = 300;
@@ -138,10 +139,7 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, d: &mut Draw) -> 
         FamilyKind::FsyncStall => FaultKind::FsyncStall { target },
         FamilyKind::Crash => FaultKind::Crash { target },
         FamilyKind::Pause => FaultKind::Pause { target },
-        FamilyKind::CrashUnflushed { stall_ms } => {
-            let stall_ms = d.within(stall_ms);
-            return Fault { at_ms, for_ms: stall_ms + for_ms, fault: FaultKind::CrashUnflushed { target, stall_ms } };
-        }
+        FamilyKind::CrashUnflushed { stall_ms } => FaultKind::CrashUnflushed { target, stall_ms: d.within(stall_ms) },
     };
     Fault { at_ms, for_ms, fault }
 }
@@ -151,14 +149,7 @@ struct Draw(Pcg64);
 
 impl Draw {
     fn new(seed: u64, scenario: &str, part: &str) -> Self {
-        // FNV-1a over the names: they choose the stream, the seed its start. Both words go through a finaliser, since
-        // neighbouring starts or streams of this generator are correlated.
-        let name =
-            [scenario, "/", part].iter().flat_map(|s| s.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
-        let state = u128::from(finalise(seed ^ name)) << 64 | u128::from(finalise(seed.wrapping_add(name)));
-        Draw(Pcg64::new(state, u128::from(finalise(name)) << 64 | u128::from(finalise(!seed ^ name))))
+        Draw(rng::stream(seed, &format!("plan/{scenario}/{part}"), 0))
     }
 
     /// Past the first number, which has said whether the family is on.
@@ -167,11 +158,9 @@ impl Draw {
         self
     }
 
-    // The reduction is written out: what a library makes of the same words may differ between its releases.
     fn within(&mut self, [least, greatest]: Span) -> u64 {
         assert!(least <= greatest, "a scenario's range begins before it ends: {least}..={greatest}");
-        let size = u128::from(greatest - least) + 1;
-        least + ((u128::from(self.0.next_u64()) * size) >> 64) as u64
+        self.0.between(least, greatest)
     }
 
     fn within_u32(&mut self, span: Span) -> u32 {
@@ -209,14 +198,6 @@ impl Draw {
         members.sort_unstable();
         members
     }
-}
-
-/// splitmix64's last step: each bit of the input changes half of the output's.
-fn finalise(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]
@@ -311,9 +292,8 @@ mod tests {
         for seed in 0..200 {
             let plan = scenario(ROUGH).plan(seed);
             for fault in &plan.faults {
-                if let FaultKind::CrashUnflushed { stall_ms, .. } = fault.fault {
-                    let down = fault.for_ms - stall_ms;
-                    if down < plan.cluster.election_ms { brief += 1 } else { long += 1 }
+                if let FaultKind::CrashUnflushed { .. } = fault.fault {
+                    if fault.for_ms < plan.cluster.election_ms { brief += 1 } else { long += 1 }
                 }
             }
         }

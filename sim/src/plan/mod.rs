@@ -131,7 +131,7 @@ pub struct Mix {
 pub struct Fault {
     /// When it begins, since the first operation.
     pub at_ms: u64,
-    /// How long it lasts, all of it. A crashed member restarts at the end of it.
+    /// How long it lasts. A crashed member restarts at the end of it.
     pub for_ms: u64,
     /// What it is.
     pub fault: FaultKind,
@@ -205,7 +205,7 @@ pub enum FaultKind {
         target: Target,
     },
     /// The target's fsync stalls; after `stall_ms` it crashes, its appended entries replicated but not flushed. It
-    /// restarts when the fault ends: it is down for `for_ms` less `stall_ms`.
+    /// is down for `for_ms`, so that all of it takes `stall_ms + for_ms`.
     CrashUnflushed {
         /// Who.
         target: Target,

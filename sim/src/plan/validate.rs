@@ -165,11 +165,18 @@ impl Fault {
             FaultKind::Pause { target } => aimed("pause", *target),
             FaultKind::CrashUnflushed { target, stall_ms } => {
                 aimed("crash-unflushed", *target)?;
-                ensure(*stall_ms < self.for_ms, field("crash-unflushed", "stall_ms"), || {
-                    format!("{stall_ms} is not below the {} ms of the whole fault", self.for_ms)
-                })
+                within(field("crash-unflushed", "stall_ms"), *stall_ms, 1, TIME_MS_MAX)
             }
         }
+    }
+
+    /// When all of it is over.
+    fn until_ms(&self) -> u64 {
+        let stall_ms = match self.fault {
+            FaultKind::CrashUnflushed { stall_ms, .. } => stall_ms,
+            _ => 0,
+        };
+        self.at_ms + stall_ms + self.for_ms
     }
 
     /// Whom the fault takes down or stops.
@@ -197,7 +204,7 @@ struct Down {
 
 impl Downtime {
     fn beside<'a>(&'a self, fault: &Fault) -> impl Iterator<Item = &'a Down> {
-        let (at_ms, until_ms) = (fault.at_ms, fault.at_ms.saturating_add(fault.for_ms));
+        let (at_ms, until_ms) = (fault.at_ms, fault.until_ms());
         self.0.iter().filter(move |down| down.at_ms < until_ms && at_ms < down.until_ms)
     }
 
@@ -233,7 +240,7 @@ impl Downtime {
 
     fn add_nth(&mut self, nth: usize, fault: &Fault) {
         if let Some(target) = fault.downs() {
-            let until_ms = fault.at_ms.saturating_add(fault.for_ms);
+            let until_ms = fault.until_ms();
             self.0.push(Down { fault: nth, at_ms: fault.at_ms, until_ms, target });
         }
     }

@@ -1,6 +1,5 @@
 //! One run: a seed, a thread, an end.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use openraft_rt::AsyncRuntime;
 use tracing::Dispatch;
 
 use super::{MadsimRuntime, kill_all};
+use crate::panics::{self, Caught};
 
 /// Debug builds of raft's futures are large, and a task's poll nests many of them.
 const STACK_BYTES: usize = 16 << 20;
@@ -36,7 +36,7 @@ pub struct Simulation {
 pub struct Panicked {
     /// The run's seed.
     pub seed: u64,
-    /// What the panic said.
+    /// What the panic said, and where.
     pub message: String,
 }
 
@@ -74,22 +74,18 @@ impl Simulation {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(format!("seed-{seed}")).stack_size(STACK_BYTES);
             let thread = thread
-                .spawn_scoped(scope, run)
+                .spawn_scoped(scope, || panics::catch(run))
                 .map_err(|error| Panicked { seed, message: format!("no thread for the run: {error}") })?;
-            thread.join().map_err(|panic| Panicked { seed, message: message(&*panic) })
+            match thread.join().expect("panics are caught on their thread") {
+                // Also a panic that something has caught on the way ends the run.
+                Caught { value: Some(value), panics } if panics.is_empty() => Ok(value),
+                Caught { panics, .. } => Err(Panicked { seed, message: panics.join("; then ") }),
+            }
         })
     }
 
     /// Like [`run`](Simulation::run), for tests: panics if the run did.
     pub fn expect<T: Send, F: Future<Output = T>>(self, body: impl FnOnce() -> F + Send) -> T {
         self.run(body).unwrap_or_else(|panicked| panic!("{panicked}"))
-    }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "no message".to_owned(),
     }
 }
