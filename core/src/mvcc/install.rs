@@ -93,11 +93,8 @@ impl<D: Disk> Installer<D> {
 
     /// Replaces the old state. Afterwards the new one is visible and durable.
     pub async fn finish<R: AsyncRuntime>(self) -> Result<(), InstallError> {
+        let state = self.stream.whole()?;
         let Installer { inner, txn, writer, meta, stream } = self;
-        let Some(state) = stream.state.filter(|_| stream.ended && stream.pending.is_empty()) else {
-            let what = if stream.ended { "there is more after its end" } else { "it ends too early" };
-            return Err(stream.damaged(what));
-        };
         let mut index = stream.index;
         let commit = {
             let inner = inner.clone();
@@ -178,6 +175,15 @@ impl Stream {
         }
         self.ended = true;
         Ok(())
+    }
+
+    /// The state that has been received, if all of it has.
+    fn whole(&self) -> Result<State, InstallError> {
+        match self.state {
+            Some(state) if self.ended && self.pending.is_empty() => Ok(state),
+            _ if self.ended => Err(self.damaged("there is more after its end")),
+            _ => Err(self.damaged("it ends too early")),
+        }
     }
 
     fn damaged(&self, what: impl std::fmt::Display) -> InstallError {

@@ -249,8 +249,8 @@ impl<D: Disk> Store<D> {
         let inner = self.inner.clone();
         self.inner
             .durably::<R>(writer, move |writer| {
-                let txn = inner.begin_durable()?;
-                inner.commit_durable(txn, writer, inner.visible().meta.clone())?;
+                let meta = inner.visible().meta.clone();
+                inner.commit_durable(inner.begin_durable()?, writer, meta)?;
                 // The old view would keep the pages that the commit has freed.
                 inner.publish(|_| ())
             })

@@ -1,8 +1,10 @@
 //! A disk in memory that can crash and fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 
 use crate::runtime::{Disk, File};
 
@@ -27,6 +29,9 @@ struct Image {
     /// What was done since the last barrier.
     pending: Vec<Change>,
     failing: Option<Failing>,
+    /// Whether syncs take until this is over.
+    held: bool,
+    waiting: bool,
     operations: u64,
 }
 
@@ -81,6 +86,16 @@ impl MemoryDisk {
 
     pub(super) fn fail(&self, path: &str, failing: Failing) {
         self.lock().files[path].0.lock().unwrap().failing = Some(failing);
+    }
+
+    /// Lets syncs of a file take until they are released.
+    pub(super) fn hold(&self, path: &str, held: bool) {
+        self.lock().files[path].0.lock().unwrap().held = held;
+    }
+
+    /// Whether anyone has waited for a sync of a file that is held.
+    pub(super) fn waiting(&self, path: &str) -> bool {
+        self.lock().files[path].0.lock().unwrap().waiting
     }
 
     /// How often a file was written to, resized or synced.
@@ -202,6 +217,15 @@ impl File for MemoryFile {
     }
 
     async fn settle(&self) -> io::Result<()> {
-        self.image(Failing::Settle).map(|_| ())
+        poll_fn(|context| {
+            let mut image = self.image(Failing::Settle)?;
+            image.waiting |= image.held;
+            if image.held {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 }

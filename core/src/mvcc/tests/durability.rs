@@ -201,3 +201,49 @@ fn writers_take_turns() {
         assert!(futures_util::poll!(second.as_mut()).is_ready());
     });
 }
+
+/// The database reuses pages as soon as it believes a commit durable, so nobody may write before it is.
+#[test]
+fn writers_wait_for_a_flush_and_readers_do_not() {
+    run(async {
+        let disk = MemoryDisk::default();
+        let store = open(&disk).await;
+        commit(&store, 1).await;
+        disk.hold(PATH, true);
+        {
+            let mut flush = std::pin::pin!(store.flush::<TokioRuntime>());
+            while !disk.waiting(PATH) {
+                assert!(futures_util::poll!(flush.as_mut()).is_pending());
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(count(&store), 1);
+            assert_eq!(store.durable_meta("applied").unwrap(), None);
+        }
+        // Whoever asked for the flush has given up; the commit is under way all the same.
+        let mut next = std::pin::pin!(store.begin());
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        disk.hold(PATH, false);
+        next.await.unwrap();
+        assert_eq!(store.durable_meta("applied").unwrap().unwrap(), "1");
+    });
+}
+
+#[test]
+fn tasks_may_use_the_store() {
+    fn sendable<T: Send>(value: T) -> T {
+        value
+    }
+    run(async {
+        let disk = MemoryDisk::default();
+        let store = sendable(Store::open(&disk, "", Options::default())).await.unwrap();
+        sendable(sendable(store.begin()).await.unwrap()).commit().unwrap();
+        sendable(store.flush::<TokioRuntime>()).await.unwrap();
+        sendable(store.compaction_step(1)).await.unwrap();
+        let mut installer = sendable(sendable(store.installer()).await.unwrap());
+        let mut snapshot = sendable(store.snapshot().unwrap());
+        while let Some(chunk) = snapshot.next_chunk(100).unwrap() {
+            installer.feed(&chunk).unwrap();
+        }
+        sendable(installer.finish::<TokioRuntime>()).await.unwrap();
+    });
+}
