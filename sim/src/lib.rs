@@ -6,5 +6,8 @@ compile_error!(
      unset it, or add `--cfg madsim` to it"
 );
 
+pub mod checker;
+pub mod history;
+pub mod model;
 pub mod outcome;
 pub mod plan;
