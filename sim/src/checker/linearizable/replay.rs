@@ -120,7 +120,7 @@ impl<'s, 'h> Replay<'s, 'h> {
             });
         }
         let subject = self.subject;
-        let mut twice = None;
+        let mut contradiction = None;
         for (operation, role) in subject.operations.iter().zip(&subject.roles) {
             let (Some(response), false) = (operation.response(), *role == Role::Mute) else { continue };
             shown(response, &mut |kv| {
@@ -139,13 +139,23 @@ impl<'s, 'h> Replay<'s, 'h> {
                     return;
                 }
                 let revision = kv.mod_revision;
+                let Unknown { operation: writer, floor } = self.floors.writes[filler];
                 match self.placed[filler] {
+                    _ if floor >= revision => {
+                        contradiction.get_or_insert_with(|| {
+                            violation(format!(
+                                "read before it was written: {operation} shows {} at revision {revision}, but revision \
+                                 {floor} had been reached when that was invoked",
+                                subject.describe(writer)
+                            ))
+                        });
+                    }
                     Some(other) if other != revision => {
-                        twice.get_or_insert_with(|| {
+                        contradiction.get_or_insert_with(|| {
                             violation(format!(
                                 "took effect twice: {} is seen at revision {other}, and at revision {revision} by \
                                  {operation}",
-                                subject.describe(self.floors.writes[filler].operation)
+                                subject.describe(writer)
                             ))
                         });
                     }
@@ -156,7 +166,7 @@ impl<'s, 'h> Replay<'s, 'h> {
                 }
             });
         }
-        twice.map_or(Ok(()), Err)
+        contradiction.map_or(Ok(()), Err)
     }
 
     fn propose(&mut self, evidence: &Placements) {
@@ -230,7 +240,7 @@ impl<'s, 'h> Replay<'s, 'h> {
                 self.read(revision)
             }
             None if past_the_top => self.times(),
-            None => Err((self.made_by_nobody(revision), Blame::Keys(Footprint::default()))),
+            None => Err((self.made_by_nobody(revision), Blame::Filler(Footprint::default()))),
         }
     }
 
@@ -331,9 +341,15 @@ impl<'s, 'h> Replay<'s, 'h> {
 
     /// The open choices that a contradiction may come from.
     fn culprits(&self, blame: &Blame) -> BTreeSet<i64> {
+        let mut culprits = BTreeSet::new();
         let mut keys = match blame {
             Blame::Anything => return self.choices.iter().map(|choice| choice.revision).collect(),
             Blame::Keys(keys) => keys.clone(),
+            Blame::Filler(keys) => {
+                let last = self.choices.last().map(|choice| choice.revision);
+                culprits.extend(last.filter(|&revision| revision > self.state.revision()));
+                keys.clone()
+            }
         };
         // What a txn did hangs on all keys that it names, so these count as well.
         let mut least_floor: Option<i64> = None;
@@ -361,20 +377,10 @@ impl<'s, 'h> Replay<'s, 'h> {
             }
             keys = grown;
         }
-        let Some(floor) = least_floor else { return self.exhausted() };
-        let mut culprits = self.exhausted();
-        culprits.extend(self.choices.iter().map(|choice| choice.revision).filter(|&revision| revision > floor));
+        if let Some(floor) = least_floor {
+            culprits.extend(self.choices.iter().map(|choice| choice.revision).filter(|&revision| revision > floor));
+        }
         culprits
-    }
-
-    /// A choice without any filler has itself to blame.
-    fn exhausted(&self) -> BTreeSet<i64> {
-        self.choices
-            .last()
-            .filter(|choice| choice.filler.is_none() && choice.revision <= self.subject.top)
-            .map(|choice| choice.revision)
-            .into_iter()
-            .collect()
     }
 
     /// An unknown operation makes a revision, if it can.
@@ -388,7 +394,7 @@ impl<'s, 'h> Replay<'s, 'h> {
                 "revision {revision} was produced by nobody: {} would have changed nothing",
                 self.subject.describe(place)
             ));
-            return Err((violation, Blame::Keys(Footprint::of(request))));
+            return Err((violation, Blame::Filler(Footprint::of(request))));
         }
         match self.makers.get_mut(revision as usize) {
             Some(maker) => *maker = place,

@@ -56,6 +56,8 @@ impl Floors {
 pub(super) enum Blame {
     /// Those that concern these keys.
     Keys(Footprint),
+    /// The same, and the last one: whoever it took cannot have made that revision.
+    Filler(Footprint),
     /// Any.
     Anything,
 }
@@ -325,7 +327,10 @@ struct Attempt<'a, 's, 'h> {
 
 /// A sweep that failed at an operation.
 struct Failure {
-    operation: Option<u32>,
+    /// The invocation at which it failed.
+    at: usize,
+    /// A refusal that nothing explains.
+    refused: Option<u32>,
     violation: Violation,
 }
 
@@ -343,10 +348,16 @@ impl Attempt<'_, '_, '_> {
 
     /// Adds compactions of unknown outcome until everything is explained.
     fn settle(&mut self, compactions: &mut Vec<Compaction>) -> Result<(), Contradiction> {
-        let Failure { operation, violation } = match self.sweep(compactions) {
+        self.settle_from(compactions).map_err(|(failure, blame)| (failure.violation, blame))
+    }
+
+    fn settle_from(&mut self, compactions: &mut Vec<Compaction>) -> Result<(), (Failure, Blame)> {
+        let failure = match self.sweep(compactions) {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
+        // What got furthest says best what cannot be explained.
+        let mut furthest = None::<Failure>;
         let mut helpless = true;
         for candidate in &self.floors.compactions {
             let bound = self.bound(candidate.operation).expect("an unknown compaction is a compaction");
@@ -357,22 +368,26 @@ impl Attempt<'_, '_, '_> {
             helpless = false;
             for revision in (bound.max(candidate.floor)..=self.top()).rev() {
                 if *self.steps == 0 {
-                    return Err((violation, Blame::Anything));
+                    return Err((failure, Blame::Anything));
                 }
                 let added = Compaction { revision, bound, operation: candidate.operation };
                 let at = compactions.partition_point(|placed| *placed < added);
                 compactions.insert(at, added);
-                if self.settle(compactions).is_ok() {
-                    return Ok(());
+                match self.settle_from(compactions) {
+                    Ok(()) => return Ok(()),
+                    Err((tried, _)) if furthest.as_ref().is_none_or(|furthest| furthest.at < tried.at) => {
+                        furthest = Some(tried);
+                    }
+                    Err(_) => {}
                 }
                 compactions.remove(at);
             }
         }
-        let blame = match operation {
+        let blame = match failure.refused {
             Some(place) if helpless => self.blame(place, compactions),
             _ => Blame::Anything,
         };
-        Err((violation, blame))
+        Err((furthest.filter(|furthest| furthest.at > failure.at).unwrap_or(failure), blame))
     }
 
     /// Whether a compaction might explain any refusal: it was invoked in time, and reaches as far.
@@ -392,12 +407,12 @@ impl Attempt<'_, '_, '_> {
 
     fn sweep(&mut self, compactions: &[Compaction]) -> Result<(), Failure> {
         *self.steps = self.steps.saturating_sub(self.timeline.by_invocation.len());
-        let nowhere = |violation| Failure { operation: None, violation };
+        let nowhere = |violation| Failure { at: 0, refused: None, violation };
         let subject = self.timeline.subject;
         let mut sweep = Sweep::new(self.timeline, compactions).map_err(nowhere)?;
-        for &place in &self.timeline.by_invocation {
+        for (turn, &place) in self.timeline.by_invocation.iter().enumerate() {
             sweep.until(self.timeline.invoked(place));
-            let at = |violation| Failure { operation: None, violation };
+            let at = |violation| Failure { at: turn, refused: None, violation };
             match subject.roles[place as usize] {
                 Role::UnknownWrite => {
                     if let Some(&revision) = self.order.surfaced.get(&place) {
@@ -416,7 +431,8 @@ impl Attempt<'_, '_, '_> {
                     }
                     None => {
                         return Err(Failure {
-                            operation: Some(place),
+                            at: turn,
+                            refused: Some(place),
                             violation: violation(format!(
                                 "refused without a reason: {}; at no moment between its invocation and its return could \
                                  it be refused so, with the store at revision {} and compacted up to {} at its \
