@@ -21,10 +21,13 @@ compile_error!(
      unset it, or add `--cfg madsim` to it"
 );
 
+pub mod checker;
 pub mod clock;
 pub mod disk;
 pub mod evidence;
+pub mod history;
 pub mod log;
+pub mod model;
 pub mod mutant;
 pub mod network;
 pub mod outcome;

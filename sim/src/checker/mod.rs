@@ -1,0 +1,20 @@
+//! The judges, one guarantee a file.
+//!
+//! | Judge | Guarantee | Input |
+//! |---|---|---|
+//! | [`linearizable`] | strict serializability of the KV service | client history |
+//! | [`serializable`] | a serializable read is a state the store had, and a member never goes back | client history |
+//! | [`durable`] | no acknowledged write is lost, all members end alike | client history, final states |
+//! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
+//! | [`election`] | at most one leader a term, at most one vote a term | leaders, votes |
+//!
+//! [`search`] is the referee: it decides linearizability for any model by search, on small histories, and every other
+//! verdict on them is held against it. [`generate`] makes histories to judge.
+
+pub mod durable;
+pub mod election;
+pub mod generate;
+pub mod linearizable;
+pub mod replicas;
+pub mod search;
+pub mod serializable;
