@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::mvcc::Store;
-use crate::runtime::Runtime;
+use crate::runtime::{Disk, Runtime};
 use crate::watermark::Watermark;
 
 /// Rows removed in one transaction: few enough that applies hardly wait for it.
@@ -44,13 +44,13 @@ impl<R: Runtime> Compactor<R> {
 
     /// Resolves once the rows of every compaction applied so far are gone.
     pub(crate) async fn finished(&self) {
-        self.finished.reached(self.store.compact_revision() as u64).await;
+        self.finished.reached(compact_revision(&self.store)).await;
     }
 
     async fn run(self) {
         loop {
             self.poke.notified().await;
-            let revision = self.store.compact_revision();
+            let revision = compact_revision(&self.store);
             loop {
                 match self.store.compaction_step(ROWS_PER_STEP).await {
                     Ok(true) => {}
@@ -62,7 +62,12 @@ impl<R: Runtime> Compactor<R> {
                     }
                 }
             }
-            self.finished.raise(revision as u64);
+            self.finished.raise(revision);
         }
     }
+}
+
+/// The compact revision; 0 if there is none yet.
+fn compact_revision<D: Disk>(store: &Store<D>) -> u64 {
+    u64::try_from(store.compact_revision()).unwrap_or(0)
 }

@@ -37,7 +37,8 @@ pub struct Vote {
     pub term: u64,
     /// For whom.
     pub candidate: NodeId,
-    /// Whether a quorum is known to have granted it.
+    /// Whether a quorum is known to have granted it: then the member acknowledges a leader, which it may do after having
+    /// voted for another.
     pub committed: bool,
 }
 

@@ -1,9 +1,17 @@
 //! The testbed: one seed decides every delay, crash, partition and fsync, and every answer is judged.
 //!
 //! ```text
-//!      plan         outcome          a run as data; what it came to
+//!            run                     a plan, played in two acts and judged
+//!       /     |      \
+//!  cluster  nemesis  judge            members and their faults; what came of it
+//!     |   \    |       \
+//!  converge  client   checker         agreement at the end; operations; one guarantee a file
+//!     |        |         \
+//!     |     workload    model         what clients ask; what the store should answer
+//!     |        |           |
+//!   plan    history     outcome       a run as data; what was seen; what it came to
 //!
-//!           runtime                  madsim's tasks and timers behind the store's traits; the run itself
+//!           runtime                  madsim's tasks and timers behind the store's traits; one simulation
 //!         /    |    \
 //!     disk  network  clock           the world around a member, with its faults
 //!         \    |    /
@@ -12,8 +20,8 @@
 //!          trace   rng               the rolling hash of a run; one random stream a component
 //! ```
 //!
-//! Dependencies run downwards, but that `runtime` and the world name each other's types, and that `plan` and `outcome`
-//! need nobody. The store does not know that any of this exists.
+//! Dependencies run downwards, but that `runtime` and the world name each other's types. The store does not know that any
+//! of this exists.
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -22,13 +30,18 @@ compile_error!(
 );
 
 pub mod checker;
+pub mod client;
 pub mod clock;
+pub mod cluster;
+pub mod converge;
 pub mod disk;
 pub mod evidence;
 pub mod history;
+pub mod judge;
 pub mod log;
 pub mod model;
 pub mod mutant;
+pub mod nemesis;
 pub mod network;
 pub mod outcome;
 pub mod panics;
@@ -37,5 +50,7 @@ pub mod rng;
 pub mod run;
 pub mod runtime;
 pub mod trace;
+pub mod wire;
+pub mod workload;
 
 pub use seedbed_core::runtime::Mutant;

@@ -1,10 +1,26 @@
-//! Running a plan.
+//! A plan, run: two acts, then the verdict.
+//!
+//! ```text
+//!   start ── first leader ── act one: clients and faults ── act two: heal, converge, serve ── judges
+//! ```
+//!
+//! Everything in a run follows from its plan.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::outcome::{Operations, Outcome};
+use crate::client::Client;
+use crate::clock::true_now_ns;
+use crate::cluster::Cluster;
+use crate::converge::{self, Converged};
+use crate::evidence::{self, Evidence};
+use crate::history::{History, Outcome as OperationOutcome, Recorder};
+use crate::outcome::{Operations, Outcome, Violation};
 use crate::plan::Plan;
+use crate::runtime::Simulation;
+use crate::{judge, mutant, nemesis, trace};
 
 /// How to run a plan. None of it changes what happens in the run.
 #[derive(Clone, Debug, Default)]
@@ -18,20 +34,126 @@ pub struct Options {
 pub struct Run {
     /// What it came to.
     pub outcome: Outcome,
+    /// What clients did and saw; empty, if the run ended with a panic.
+    pub history: History,
     /// The processor time that it took, with its judges.
     pub cpu: Duration,
 }
 
-/// Runs a plan, on a thread of its own, and judges what came of it. The plan has to be valid.
-pub fn run(plan: &Plan, _options: &Options) -> Run {
+/// Runs a valid plan, on a thread of its own, and judges what came of it.
+///
+/// A panic in a member or a client ends the run: it is the finding of the judge `panic`.
+pub fn run(plan: &Plan, options: &Options) -> Run {
+    let mut simulation = Simulation::new(plan.seed);
+    if let Some(log) = &options.log {
+        simulation = simulation.log(log.clone());
+    }
+    let acted = simulation.run(|| {
+        mutant::plant(plan.mutant.as_deref().map(|name| name.parse().expect("the plan is valid")));
+        act(plan)
+    });
+    let judged_from = thread_cpu();
+    let acted = acted.unwrap_or_else(|panicked| Acted {
+        violations: vec![Violation { judge: "panic", message: panicked.message }],
+        ..Acted::default()
+    });
+    let Acted { history, evidence, mut violations, converged, faults, virtual_ms, trace_hash, cpu } = acted;
+    violations.extend(judge::judge(&history, &evidence, &converged));
     let outcome = Outcome {
         scenario: plan.scenario.clone(),
         seed: plan.seed,
-        violations: Vec::new(),
-        trace_hash: crate::trace::digest(plan.to_json().as_bytes()),
-        operations: Operations { ok: plan.workload.operations.into(), ..Operations::default() },
-        faults: BTreeMap::from([("planned", plan.faults.len() as u64)]),
-        virtual_ms: plan.faults.last().map_or(0, |fault| fault.at_ms + fault.for_ms),
+        violations,
+        trace_hash,
+        operations: count(&history),
+        faults,
+        virtual_ms,
     };
-    Run { outcome, cpu: Duration::ZERO }
+    Run { outcome, history, cpu: cpu + (thread_cpu() - judged_from) }
+}
+
+/// The processor time of this thread. Asked of the kernel, not of libc, whose clocks madsim replaces.
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What is known when the last act has ended; nothing, if the run did not get there.
+#[derive(Default)]
+struct Acted {
+    history: History,
+    evidence: Evidence,
+    violations: Vec<Violation>,
+    converged: Vec<Converged>,
+    faults: BTreeMap<&'static str, u64>,
+    virtual_ms: u64,
+    trace_hash: u64,
+    cpu: Duration,
+}
+
+async fn act(plan: &Plan) -> Acted {
+    let cluster = Rc::new(RefCell::new(Cluster::start(plan)));
+    converge::first_leader(&cluster).await;
+    let begun = true_now_ns();
+    let recorder = Rc::new(RefCell::new(Recorder::new()));
+
+    let clients: Vec<_> = (1..=plan.workload.clients)
+        .map(|id| {
+            let network = cluster.borrow().network.clone();
+            let client = Client::new(id, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
+            let share = share(plan.workload.operations, plan.workload.clients, id);
+            madsim::task::spawn_local(client.run(share))
+        })
+        .collect();
+    let faults = nemesis::run(&cluster, &plan.faults).await;
+
+    cluster.borrow().calm();
+    for client in clients {
+        client.await.expect("a client's task is never aborted, and its panic ends the run");
+    }
+    let deadline = Duration::from_millis(plan.converge_ms);
+    let converged = converge::converge(&cluster, &recorder, plan, deadline).await;
+    let mut violations = cluster.borrow().findings();
+    let converged = converged.unwrap_or_else(|violation| {
+        violations.push(violation);
+        Vec::new()
+    });
+    let virtual_ms = (true_now_ns() - begun) / 1_000_000;
+    let history = recorder.take().finish();
+    Acted {
+        history,
+        evidence: evidence::take(),
+        violations,
+        converged,
+        faults,
+        virtual_ms,
+        trace_hash: trace::hash(),
+        cpu: thread_cpu(),
+    }
+}
+
+/// A client's part of all operations.
+fn share(operations: u32, clients: u32, client: u32) -> u32 {
+    operations / clients + u32::from(client <= operations % clients)
+}
+
+fn count(history: &History) -> Operations {
+    let mut operations = Operations::default();
+    for operation in &history.operations {
+        match operation.outcome {
+            OperationOutcome::Ok(_) => operations.ok += 1,
+            OperationOutcome::Failed { .. } => operations.failed += 1,
+            OperationOutcome::Unknown => operations.unknown += 1,
+        }
+    }
+    operations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up() {
+        assert_eq!((1..=3).map(|client| share(10, 3, client)).collect::<Vec<_>>(), [4, 3, 3]);
+    }
 }

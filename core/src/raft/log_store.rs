@@ -217,6 +217,9 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
         self.inner.wal.vote(vote).await?;
         self.window().vote = Some(vote);
         R::Probe::voted(self.inner.node, vote.term, vote.candidate, vote.committed);
+        if vote.committed && vote.candidate == self.inner.node {
+            R::Probe::leads(self.inner.node, vote.term);
+        }
         Ok(())
     }
 

@@ -5,32 +5,10 @@ use std::collections::BTreeMap;
 
 use seedbed_core::raft::{NodeId, Term};
 
+use crate::evidence::{Lead, Vote};
 use crate::outcome::Violation;
 
 const JUDGE: &str = "election";
-
-/// A member began to lead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lead {
-    /// The member.
-    pub node: NodeId,
-    /// In this term.
-    pub term: Term,
-}
-
-/// A member made a vote durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vote {
-    /// The member.
-    pub node: NodeId,
-    /// In this term.
-    pub term: Term,
-    /// For this member.
-    pub candidate: NodeId,
-    /// Whether a quorum was known to have granted it: then the member acknowledges a leader, which it may do after
-    /// having voted for another.
-    pub committed: bool,
-}
 
 /// Judges the leaders, in any order.
 pub fn leaders(leads: &[Lead]) -> Result<(), Violation> {

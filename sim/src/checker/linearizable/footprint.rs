@@ -97,10 +97,7 @@ pub(super) fn shown<'a>(response: &'a Response, visit: &mut impl FnMut(&'a KeyVa
     }
 }
 
-fn shown_by_txn<'a>(
-    txn: &'a seedbed_proto::etcdserverpb::TxnResponse,
-    visit: &mut impl FnMut(&'a KeyValue),
-) {
+fn shown_by_txn<'a>(txn: &'a seedbed_proto::etcdserverpb::TxnResponse, visit: &mut impl FnMut(&'a KeyValue)) {
     use seedbed_proto::etcdserverpb::response_op::Response;
     for op in &txn.responses {
         match &op.response {

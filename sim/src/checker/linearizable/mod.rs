@@ -71,10 +71,7 @@ pub fn check(history: &History, evidence: Option<&Placements>) -> Result<Checked
 }
 
 /// Judges a history with its serializable reads, which have to show a state of the store, but at no certain time.
-pub(super) fn check_with_serializable(
-    history: &History,
-    evidence: Option<&Placements>,
-) -> Result<Checked, Violation> {
+pub(super) fn check_with_serializable(history: &History, evidence: Option<&Placements>) -> Result<Checked, Violation> {
     Subject::of(&history.operations, true)?.judge(evidence)
 }
 

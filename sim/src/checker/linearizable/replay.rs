@@ -255,11 +255,8 @@ impl<'s, 'h> Replay<'s, 'h> {
     /// Opens a choice with its first filler. Past the last known revision the first choice is to end there.
     fn choose(&mut self, revision: i64, past_the_top: bool) {
         let untried = self.floors.writes.partition_point(|unknown| unknown.floor < revision);
-        let proposed = self
-            .proposed
-            .get(&revision)
-            .copied()
-            .filter(|&filler| !past_the_top && self.could_fill(filler, revision));
+        let proposed =
+            self.proposed.get(&revision).copied().filter(|&filler| !past_the_top && self.could_fill(filler, revision));
         self.choices.push(Choice { revision, filler: None, proposed, untried, conflict: BTreeSet::new() });
         if past_the_top {
             return;

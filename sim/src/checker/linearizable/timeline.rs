@@ -462,7 +462,9 @@ impl Attempt<'_, '_, '_> {
         if refusals.compelling().is_empty() {
             return Ok(());
         }
-        Err(violation(format!("{operation} cannot have made revision {revision}: the past that it reads was compacted")))
+        Err(violation(format!(
+            "{operation} cannot have made revision {revision}: the past that it reads was compacted"
+        )))
     }
 
     /// The earliest place from `from` on that explains a refusal. What makes the places up to there must have been
@@ -493,10 +495,8 @@ impl Attempt<'_, '_, '_> {
                     *self.order.makers.get(revision as usize)?
                 }
             };
-            let unknown = matches!(
-                self.timeline.subject.roles[maker as usize],
-                Role::UnknownWrite | Role::UnknownCompaction
-            );
+            let unknown =
+                matches!(self.timeline.subject.roles[maker as usize], Role::UnknownWrite | Role::UnknownCompaction);
             if self.timeline.invoked(maker) > returned && (strict || !unknown) {
                 return None;
             }

@@ -1,0 +1,308 @@
+//! The cluster of a run: members on simulated nodes, each with a disk that outlives its crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use madsim::runtime::Handle;
+use madsim::task::NodeId as SimNode;
+use seedbed_core::api::{Dispatch, Limits, OperationId};
+use seedbed_core::mvcc;
+use seedbed_core::node::{Node, NodeOptions, Status};
+use seedbed_core::raft::{NodeId, RaftOptions};
+use seedbed_core::runtime::Host;
+use seedbed_core::wal::WalOptions;
+
+use crate::disk::SimDisk;
+use crate::network::{ClientRequest, Network, SimTransport, Weather};
+use crate::outcome::Violation;
+use crate::plan::{Plan, Target};
+use crate::runtime::{MadsimRuntime, clock_of, create_node};
+use crate::wire;
+
+/// The cluster's number in response headers.
+const CLUSTER_ID: u64 = 0x5eed;
+
+/// Pages of a store's file that a member keeps in memory: little, since its disk is memory too.
+const STORE_CACHE_BYTES: usize = 4 << 20;
+
+/// The members of a run.
+pub struct Cluster {
+    /// The network between members, and between clients and members.
+    pub network: Network,
+    members: Vec<Member>,
+    raft: RaftOptions,
+    segment_bytes: u64,
+    /// How long an fsync takes in fair weather.
+    sync_us: [u64; 2],
+    /// How long a message takes in fair weather.
+    latency_us: [u64; 2],
+    findings: Findings,
+}
+
+/// What members found wrong by themselves, for instance a log that they refuse.
+type Findings = Arc<Mutex<Vec<Violation>>>;
+
+/// A member, dead or alive.
+struct Member {
+    id: NodeId,
+    sim: SimNode,
+    disk: SimDisk,
+    /// The running member; empty while it is down, or still recovering.
+    node: Arc<Mutex<Option<Node<MadsimRuntime>>>>,
+    incarnation: u32,
+    state: State,
+    /// Faults of its disk under way, by their place in the plan: they may overlap.
+    slowed: BTreeMap<usize, [u64; 2]>,
+    stalled: BTreeSet<usize>,
+}
+
+/// Whether a member's process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Up,
+    Paused,
+    Down,
+}
+
+impl Cluster {
+    /// Makes the members and starts them.
+    pub fn start(plan: &Plan) -> Self {
+        let ids: Vec<_> = (1..=plan.cluster.members).map(NodeId).collect();
+        let weather = Weather { latency_us: plan.network.latency_us, loss_permille: plan.network.loss_permille };
+        let network = Network::new(&ids, weather);
+        let members = ids
+            .into_iter()
+            .map(|id| Member {
+                id,
+                sim: create_node(&format!("m{id}")).id(),
+                disk: SimDisk::new(id.0, plan.disk.sync_us),
+                node: Arc::default(),
+                incarnation: 0,
+                state: State::Down,
+                slowed: BTreeMap::new(),
+                stalled: BTreeSet::new(),
+            })
+            .collect();
+        let raft = RaftOptions {
+            heartbeat_interval: Duration::from_millis(plan.cluster.heartbeat_ms),
+            election_timeout: Duration::from_millis(plan.cluster.election_ms),
+            snapshot_entries: plan.cluster.snapshot_entries,
+            keep_entries: plan.cluster.keep_entries,
+        };
+        let segment_bytes = plan.cluster.segment_bytes;
+        let mut cluster = Cluster {
+            network,
+            members,
+            raft,
+            segment_bytes,
+            sync_us: plan.disk.sync_us,
+            latency_us: plan.network.latency_us,
+            findings: Findings::default(),
+        };
+        for id in cluster.ids() {
+            cluster.boot(id);
+        }
+        cluster
+    }
+
+    /// The members' numbers.
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.members.iter().map(|member| member.id).collect()
+    }
+
+    /// Whom a fault meets now. Nobody, if it is meant for a leader and there is none.
+    pub fn resolve(&self, target: Target) -> Vec<NodeId> {
+        match target {
+            Target::Leader => self.leader().into_iter().collect(),
+            Target::Follower => {
+                let leader = self.leader();
+                self.ids().into_iter().find(|id| Some(*id) != leader).into_iter().collect()
+            }
+            Target::Member(id) => vec![NodeId(id)],
+            Target::Everyone => self.ids(),
+        }
+    }
+
+    /// Who leads in the greatest term, among the members that run.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leading = |member: &Member| {
+            let status = member.running()?.status();
+            status.leads.then_some((status.term, member.id))
+        };
+        self.members.iter().filter_map(leading).max().map(|(_, id)| id)
+    }
+
+    /// A member's disk.
+    pub fn disk(&self, id: NodeId) -> &SimDisk {
+        &self.member(id).disk
+    }
+
+    /// A member that runs, even if paused; `None` while it is down or recovering.
+    pub fn node(&self, id: NodeId) -> Option<Node<MadsimRuntime>> {
+        self.member(id).running()
+    }
+
+    /// What each member that runs says about itself.
+    pub fn statuses(&self) -> Vec<(NodeId, Option<Status>)> {
+        self.members.iter().map(|member| (member.id, member.running().map(|node| node.status()))).collect()
+    }
+
+    /// Kills a member's process. What it had not synced is kept, lost or torn. False if it was down already.
+    pub fn crash(&mut self, id: NodeId) -> bool {
+        if self.member(id).state == State::Down {
+            return false;
+        }
+        tracing::info!(member = %id, "crash");
+        let member = self.member_mut(id);
+        member.state = State::Down;
+        *lock(&member.node) = None;
+        Handle::current().kill(member.sim);
+        member.disk.crash();
+        self.network.reset(id);
+        true
+    }
+
+    /// Starts a member that is down.
+    pub fn boot(&mut self, id: NodeId) {
+        let initial_members: BTreeSet<NodeId> = self.ids().into_iter().collect();
+        let (raft, segment_bytes) = (self.raft.clone(), self.segment_bytes);
+        let (network, findings) = (self.network.clone(), self.findings.clone());
+        let member = self.member_mut(id);
+        if member.state != State::Down {
+            return;
+        }
+        let handle = Handle::current();
+        if handle.is_exit(member.sim) {
+            tracing::info!(member = %id, "restart");
+            member.incarnation += 1;
+            handle.restart(member.sim);
+        }
+        member.state = State::Up;
+        let options = NodeOptions {
+            cluster_id: CLUSTER_ID,
+            node: id,
+            initial_members,
+            raft,
+            wal: WalOptions { segment_bytes_max: segment_bytes, ..WalOptions::default() },
+            store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, ..mvcc::Options::default() },
+            limits: Limits::default(),
+        };
+        let transport = network.transport(id);
+        let host = Host { clock: clock_of(member.sim), disk: member.disk.handle(), transport: transport.clone() };
+        let (slot, incarnation) = (member.node.clone(), member.incarnation);
+        let running = handle.get_node(member.sim).expect("the node was made by this cluster");
+        running.spawn(async move {
+            match Node::<MadsimRuntime>::start(host, options).await {
+                Ok(node) => {
+                    serve(&transport, &node, incarnation);
+                    *lock(&slot) = Some(node);
+                }
+                Err(error) => {
+                    tracing::error!(member = %id, %error, "cannot start");
+                    let message = format!("member {id} cannot start (life {incarnation}): {error}");
+                    lock(&findings).push(Violation { judge: "recovery", message });
+                }
+            }
+        });
+    }
+
+    /// Stops a member's process as SIGSTOP does. False if it does not run.
+    pub fn pause(&mut self, id: NodeId) -> bool {
+        let member = self.member_mut(id);
+        if member.state != State::Up {
+            return false;
+        }
+        tracing::info!(member = %id, "pause");
+        member.state = State::Paused;
+        Handle::current().pause(member.sim);
+        true
+    }
+
+    /// Lets a paused member go on.
+    pub fn resume(&mut self, id: NodeId) {
+        let member = self.member_mut(id);
+        if member.state == State::Paused {
+            tracing::info!(member = %id, "resume");
+            member.state = State::Up;
+            Handle::current().resume(member.sim);
+        }
+    }
+
+    /// From now on, until [`unslow`](Cluster::unslow) with the same fault, a member's fsync takes so long.
+    pub fn slow(&mut self, id: NodeId, fault: usize, sync_us: [u64; 2]) {
+        self.member_mut(id).slowed.insert(fault, sync_us);
+        self.weather_disk(id);
+    }
+
+    /// Ends one fault's slowness.
+    pub fn unslow(&mut self, id: NodeId, fault: usize) {
+        self.member_mut(id).slowed.remove(&fault);
+        self.weather_disk(id);
+    }
+
+    /// From now on, until [`unstall`](Cluster::unstall) with the same fault, a member's fsync does not return.
+    pub fn stall(&mut self, id: NodeId, fault: usize) {
+        self.member_mut(id).stalled.insert(fault);
+        self.weather_disk(id);
+    }
+
+    /// Ends one fault's stall.
+    pub fn unstall(&mut self, id: NodeId, fault: usize) {
+        self.member_mut(id).stalled.remove(&fault);
+        self.weather_disk(id);
+    }
+
+    fn weather_disk(&self, id: NodeId) {
+        let member = self.member(id);
+        member.disk.set_sync_us(member.slowed.values().last().copied().unwrap_or(self.sync_us));
+        member.disk.set_stalled(!member.stalled.is_empty());
+    }
+
+    /// Fair weather without loss, for the second act.
+    pub fn calm(&self) {
+        self.network.heal_all();
+        self.network.set_weather(Weather { latency_us: self.latency_us, loss_permille: 0 });
+    }
+
+    /// What members found wrong by themselves: a start that failed, a raft core that stopped.
+    pub fn findings(&self) -> Vec<Violation> {
+        let mut findings = lock(&self.findings).clone();
+        for (id, status) in self.statuses() {
+            if let Some(failure) = status.and_then(|status| status.failure) {
+                findings.push(Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") });
+            }
+        }
+        findings
+    }
+
+    fn member(&self, id: NodeId) -> &Member {
+        &self.members[id.0 as usize - 1]
+    }
+
+    fn member_mut(&mut self, id: NodeId) -> &mut Member {
+        &mut self.members[id.0 as usize - 1]
+    }
+}
+
+impl Member {
+    fn running(&self) -> Option<Node<MadsimRuntime>> {
+        lock(&self.node).clone()
+    }
+}
+
+/// Lets clients in.
+fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: u32) {
+    let kv = node.kv();
+    transport.serve_clients(Arc::new(move |request: ClientRequest| {
+        let kv = kv.clone();
+        Box::pin(async move {
+            let result = kv.dispatch(&request.method, OperationId(request.operation), request.body).await;
+            wire::encode(incarnation, result)
+        })
+    }));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,113 @@
+//! Act two: with everything healed, the cluster must agree and serve again, within a deadline.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use seedbed_core::mvcc::KvHash;
+use seedbed_core::raft::NodeId;
+use seedbed_proto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse};
+
+use crate::client::Client;
+use crate::cluster::Cluster;
+use crate::history::{Outcome, Recorder, Request, value_of};
+use crate::outcome::Violation;
+use crate::plan::Plan;
+
+/// How often the members are looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A member, when all had come to the same place.
+#[derive(Clone, Debug)]
+pub struct Converged {
+    /// The member.
+    pub node: NodeId,
+    /// Every key it has, as its services would show them.
+    pub state: RangeResponse,
+    /// The hash of its history, with the revisions that it covers.
+    pub hash: KvHash,
+}
+
+/// Waits until somebody leads: a plan's times begin there.
+pub async fn first_leader(cluster: &RefCell<Cluster>) {
+    while cluster.borrow().leader().is_none() {
+        madsim::time::sleep(POLL).await;
+    }
+}
+
+/// Waits until the cluster serves a write and a read by way of every member, and all have applied the same log.
+///
+/// # Errors
+/// The judge `converge`, with what each member says of itself, if the deadline passes first.
+pub async fn converge(
+    cluster: &RefCell<Cluster>,
+    recorder: &Rc<RefCell<Recorder>>,
+    plan: &Plan,
+    limit: Duration,
+) -> Result<Vec<Converged>, Violation> {
+    let network = cluster.borrow().network.clone();
+    let prober = plan.workload.clients + 1;
+    let mut client = Client::new(prober, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
+    let work = async {
+        for id in cluster.borrow().ids() {
+            serve(&mut client, id).await;
+        }
+        loop {
+            if agree(&cluster.borrow()) {
+                break;
+            }
+            madsim::time::sleep(POLL).await;
+        }
+    };
+    if madsim::time::timeout(limit, work).await.is_err() {
+        let members: Vec<_> = cluster
+            .borrow()
+            .statuses()
+            .iter()
+            .map(|(id, status)| match status {
+                Some(status) => format!("member {id}: {status:?}"),
+                None => format!("member {id}: not serving"),
+            })
+            .collect();
+        let message = format!("no agreement {limit:?} after everything was healed: {}", members.join("; "));
+        return Err(Violation { judge: "converge", message });
+    }
+    let cluster = cluster.borrow();
+    cluster.ids().into_iter().map(|id| look(&cluster, id)).collect()
+}
+
+/// A write and a read by way of one member, tried until both are answered.
+async fn serve(client: &mut Client, id: NodeId) {
+    let put = |operation| {
+        Request::Put(PutRequest { key: "final".into(), value: value_of(operation, 8), ..PutRequest::default() })
+    };
+    let get = |_| Request::Range(RangeRequest { key: "final".into(), ..RangeRequest::default() });
+    while !matches!(client.ask(id, put).await, Outcome::Ok(_)) {
+        madsim::time::sleep(POLL).await;
+    }
+    while !matches!(client.ask(id, get).await, Outcome::Ok(_)) {
+        madsim::time::sleep(POLL).await;
+    }
+}
+
+/// Whether every member runs, and has applied all of the same log.
+fn agree(cluster: &Cluster) -> bool {
+    let statuses: Option<Vec<_>> = cluster.statuses().into_iter().map(|(_, status)| status).collect();
+    statuses.is_some_and(|statuses| {
+        let last = statuses.iter().map(|status| status.last_index).max();
+        statuses.iter().any(|status| status.leads)
+            && statuses.iter().all(|status| Some(status.last_index) == last && status.applied == status.last_index)
+    })
+}
+
+fn look(cluster: &Cluster, id: NodeId) -> Result<Converged, Violation> {
+    let unreadable = |what: &str, error: &dyn std::fmt::Debug| Violation {
+        judge: "converge",
+        message: format!("member {id}: {what} cannot be read: {error:?}"),
+    };
+    let node = cluster.node(id).ok_or_else(|| unreadable("the member", &"it is down"))?;
+    let everything = RangeRequest { key: "\0".into(), range_end: "\0".into(), ..RangeRequest::default() };
+    let state = node.store().range(&everything).map_err(|error| unreadable("its state", &error))?;
+    let hash = node.store().hash(0).map_err(|error| unreadable("its history", &error))?;
+    Ok(Converged { node: id, state, hash })
+}

@@ -1,0 +1,56 @@
+//! All judges on one run.
+
+use seedbed_core::raft::NodeId;
+
+use crate::checker::durable::{self, Final};
+use crate::checker::linearizable::{self, Placements};
+use crate::checker::replicas::{self, StateHash};
+use crate::checker::{election, serializable};
+use crate::converge::Converged;
+use crate::evidence::Evidence;
+use crate::history::History;
+use crate::outcome::Violation;
+
+/// Judges a run by what its clients saw, what its members did, and where they ended. Every judge speaks, in a fixed
+/// order, the ones that look deepest first: one mistake often shows in several ways.
+pub fn judge(history: &History, evidence: &Evidence, converged: &[Converged]) -> Vec<Violation> {
+    let placements = placements(evidence);
+    let finals: Vec<_> =
+        converged.iter().map(|member| Final { member: member.node.0, everything: member.state.clone() }).collect();
+    let hashes: Vec<_> = converged
+        .iter()
+        .map(|member| StateHash {
+            node: member.node,
+            revision: member.hash.revision,
+            compact_revision: member.hash.compact_revision,
+            hash: member.hash.hash,
+        })
+        .collect();
+    let applied = evidence.applied.iter().map(|(node, entries): (&NodeId, _)| (*node, &entries[..]));
+    let linearizable = linearizable::check(history, Some(&placements)).and_then(|checked| match checked.undecided {
+        // A search that was given up is not a pass.
+        Some(contradiction) => Err(Violation {
+            judge: "undecided",
+            message: format!("the search for an order was given up; it first met: {}", contradiction.message),
+        }),
+        None => Ok(()),
+    });
+    [
+        election::leaders(&evidence.leads),
+        election::votes(&evidence.votes),
+        replicas::applied(applied),
+        replicas::hashes(&hashes),
+        linearizable,
+        serializable::check(history, Some(&placements)).map(|_| ()),
+        durable::check(history, &finals, Some(&placements)),
+    ]
+    .into_iter()
+    .filter_map(Result::err)
+    .collect()
+}
+
+/// Which revision each client operation made, as the members applied it.
+fn placements(evidence: &Evidence) -> Placements {
+    let changes = evidence.applied.values().flatten().filter(|entry| entry.changed && entry.operation > 0);
+    Placements { revisions: changes.map(|entry| (entry.operation, entry.revision)).collect() }
+}

@@ -1,0 +1,115 @@
+//! What makes things go wrong: each family of faults in a file, and the schedule that begins and ends them.
+//!
+//! A fault is counted when it *took effect*: a partition that stopped a message, a crash of a process that ran. A plan
+//! full of faults that met nobody tests nothing.
+
+mod crash;
+mod fsync;
+mod loss;
+mod partition;
+mod pause;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::plan::{Fault, FaultKind};
+
+/// One fault, under way. Nemeses are told apart by their place in the plan.
+trait Nemesis {
+    /// Begins. The cluster is as the plan's earlier events have left it.
+    fn begin(&mut self, cluster: &mut Cluster);
+
+    /// Goes on with its next stage, for faults that have two.
+    fn proceed(&mut self, _cluster: &mut Cluster) {}
+
+    /// Ends, and heals what it did. Whether it took effect.
+    fn end(&mut self, cluster: &mut Cluster) -> bool;
+}
+
+/// A kind's name in tables and counters.
+pub fn family(kind: &FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Halves { .. } => "halves",
+        FaultKind::Isolate { .. } => "isolate",
+        FaultKind::OneWay { .. } => "one-way",
+        FaultKind::Bridge { .. } => "bridge",
+        FaultKind::Loss { .. } => "loss",
+        FaultKind::FsyncDelay { .. } => "fsync-delay",
+        FaultKind::FsyncStall { .. } => "fsync-stall",
+        FaultKind::Crash { .. } => "crash",
+        FaultKind::Pause { .. } => "pause",
+        FaultKind::CrashUnflushed { .. } => "crash-unflushed",
+    }
+}
+
+fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
+    match kind {
+        FaultKind::Halves { .. } | FaultKind::Isolate { .. } | FaultKind::OneWay { .. } | FaultKind::Bridge { .. } => {
+            Box::new(partition::Partition::new(kind.clone()))
+        }
+        FaultKind::Loss { permille } => Box::new(loss::Loss::new(*permille)),
+        FaultKind::FsyncDelay { target, sync_us } => Box::new(fsync::FsyncDelay::new(place, *target, *sync_us)),
+        FaultKind::FsyncStall { target } => Box::new(fsync::FsyncStall::new(place, *target)),
+        FaultKind::Crash { target } => Box::new(crash::Crash::new(*target)),
+        FaultKind::Pause { target } => Box::new(pause::Pause::new(*target)),
+        FaultKind::CrashUnflushed { target, .. } => Box::new(crash::CrashUnflushed::new(place, *target)),
+    }
+}
+
+/// A moment of the schedule: time, then the fault's place in the plan, then its stage.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    at_ms: u64,
+    place: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Begin,
+    Proceed,
+    End,
+}
+
+fn schedule(faults: &[Fault]) -> Vec<Event> {
+    let mut events = Vec::new();
+    for (place, fault) in faults.iter().enumerate() {
+        let mut at_ms = fault.at_ms;
+        events.push(Event { at_ms, place, stage: Stage::Begin });
+        if let FaultKind::CrashUnflushed { stall_ms, .. } = fault.fault {
+            at_ms += stall_ms;
+            events.push(Event { at_ms, place, stage: Stage::Proceed });
+        }
+        events.push(Event { at_ms: at_ms + fault.for_ms, place, stage: Stage::End });
+    }
+    events.sort();
+    events
+}
+
+/// Carries out the faults of a plan, from now on, and returns when the last has ended: by family, how many took effect.
+pub async fn run(cluster: &RefCell<Cluster>, faults: &[Fault]) -> BTreeMap<&'static str, u64> {
+    let mut nemeses: Vec<_> = faults.iter().enumerate().map(|(place, fault)| nemesis(place, &fault.fault)).collect();
+    let mut effects = BTreeMap::new();
+    let mut now_ms = 0;
+    for Event { at_ms, place, stage } in schedule(faults) {
+        madsim::time::sleep(Duration::from_millis(at_ms - now_ms)).await;
+        now_ms = at_ms;
+        let cluster = &mut cluster.borrow_mut();
+        let family = family(&faults[place].fault);
+        match stage {
+            Stage::Begin => {
+                tracing::info!(family, "fault begins");
+                nemeses[place].begin(cluster);
+            }
+            Stage::Proceed => nemeses[place].proceed(cluster),
+            Stage::End => {
+                let effect = nemeses[place].end(cluster);
+                tracing::info!(family, effect, "fault ends");
+                *effects.entry(family).or_default() += u64::from(effect);
+            }
+        }
+    }
+    effects
+}

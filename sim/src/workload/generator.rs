@@ -1,0 +1,178 @@
+//! Draws requests: few keys, so that clients meet; every option of the protocol, so that none goes unjudged.
+
+use bytes::Bytes;
+use rand_pcg::Pcg64;
+use seedbed_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use seedbed_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use seedbed_proto::etcdserverpb::{
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
+};
+
+use crate::history::{Request, value_of};
+use crate::plan::{Mix, WorkloadPlan};
+use crate::rng::Draw;
+
+/// Draws the requests of one client.
+pub struct Generator {
+    rng: Pcg64,
+    keys: u32,
+    value_bytes: usize,
+    mix: Mix,
+    /// The greatest revision that this client has seen.
+    seen: i64,
+}
+
+impl Generator {
+    /// A generator that draws from `rng`.
+    pub fn new(rng: Pcg64, plan: &WorkloadPlan) -> Self {
+        Generator { rng, keys: plan.keys, value_bytes: plan.value_bytes as usize, mix: plan.mix.clone(), seen: 1 }
+    }
+
+    /// The client has seen this revision: reads of the past and compactions go near it.
+    pub fn saw(&mut self, revision: i64) {
+        self.seen = self.seen.max(revision);
+    }
+
+    /// The request of an operation; what it writes carries the operation's number.
+    pub fn request(&mut self, operation: u64) -> Request {
+        let Mix { get, get_serializable, range, put, delete, txn, compact } = self.mix.clone();
+        let weights = [get, get_serializable, range, put, delete, txn, compact];
+        let total: u32 = weights.iter().sum();
+        let mut drawn = self.rng.between(0, u64::from(total.max(1)) - 1) as u32;
+        let kind = weights.iter().position(|weight| match drawn.checked_sub(*weight) {
+            Some(rest) => {
+                drawn = rest;
+                false
+            }
+            None => true,
+        });
+        match kind {
+            Some(0) | None => Request::Range(self.get()),
+            Some(1) => Request::Range(RangeRequest { serializable: true, ..self.get() }),
+            Some(2) => Request::Range(self.range()),
+            Some(3) => Request::Put(self.put(operation)),
+            Some(4) => Request::DeleteRange(self.delete()),
+            Some(5) => Request::Txn(self.txn(operation)),
+            Some(_) => Request::Compact(CompactionRequest {
+                revision: self.seen - self.rng.between(0, 40).min(self.seen as u64) as i64,
+                physical: self.rng.chance(200),
+            }),
+        }
+    }
+
+    fn key(&mut self) -> Bytes {
+        format!("k{:03}", self.rng.between(0, u64::from(self.keys.max(1)) - 1)).into()
+    }
+
+    /// A key's end, for a range that begins at it: a few keys further, or every key from it on.
+    fn range_end(&mut self) -> Bytes {
+        if self.rng.chance(150) { Bytes::from_static(b"\0") } else { self.key() }
+    }
+
+    fn get(&mut self) -> RangeRequest {
+        let key = self.key();
+        let revision = if self.rng.chance(50) { self.past() } else { 0 };
+        RangeRequest { key, revision, ..RangeRequest::default() }
+    }
+
+    fn past(&mut self) -> i64 {
+        (self.seen - self.rng.between(0, 30) as i64).max(1)
+    }
+
+    fn range(&mut self) -> RangeRequest {
+        let mut request = RangeRequest { key: self.key(), range_end: self.range_end(), ..RangeRequest::default() };
+        if self.rng.chance(300) {
+            request.limit = self.rng.between(1, 4) as i64;
+        }
+        if self.rng.chance(200) {
+            request.revision = self.past();
+        }
+        if self.rng.chance(300) {
+            request.sort_order = *self.rng.pick(&[SortOrder::None, SortOrder::Ascend, SortOrder::Descend]) as i32;
+            request.sort_target = *self.rng.pick(&[
+                SortTarget::Key,
+                SortTarget::Version,
+                SortTarget::Create,
+                SortTarget::Mod,
+                SortTarget::Value,
+            ]) as i32;
+        }
+        request.keys_only = self.rng.chance(100);
+        request.count_only = self.rng.chance(100);
+        request.serializable = self.rng.chance(100);
+        if self.rng.chance(150) {
+            match self.rng.between(0, 3) {
+                0 => request.min_mod_revision = self.past(),
+                1 => request.max_mod_revision = self.past(),
+                2 => request.min_create_revision = self.past(),
+                _ => request.max_create_revision = self.past(),
+            }
+        }
+        request
+    }
+
+    fn put(&mut self, operation: u64) -> PutRequest {
+        let key = self.key();
+        let mut request = PutRequest { key, prev_kv: self.rng.chance(400), ..PutRequest::default() };
+        if self.rng.chance(30) {
+            request.ignore_value = true;
+        } else {
+            request.value = value_of(operation, self.value_bytes);
+        }
+        request.ignore_lease = self.rng.chance(30);
+        request
+    }
+
+    fn delete(&mut self) -> DeleteRangeRequest {
+        let key = self.key();
+        let range_end = if self.rng.chance(200) { self.key() } else { Bytes::new() };
+        DeleteRangeRequest { key, range_end, prev_kv: self.rng.chance(500) }
+    }
+
+    fn txn(&mut self, operation: u64) -> TxnRequest {
+        let compare = (0..self.rng.between(0, 2)).map(|_| self.compare()).collect();
+        // Distinct keys for the puts of one branch: a duplicate is refused, which is worth a try now and then only.
+        let success = self.branch(operation, true);
+        let failure = self.branch(operation, false);
+        TxnRequest { compare, success, failure }
+    }
+
+    fn branch(&mut self, operation: u64, may_nest: bool) -> Vec<RequestOp> {
+        (0..self.rng.between(0, 3))
+            .map(|_| {
+                let request = match self.rng.between(0, 99) {
+                    0..=34 => request_op::Request::RequestPut(self.put(operation)),
+                    35..=49 => request_op::Request::RequestDeleteRange(self.delete()),
+                    50..=79 => request_op::Request::RequestRange(RangeRequest { serializable: false, ..self.range() }),
+                    80..=92 => request_op::Request::RequestRange(self.get()),
+                    _ if may_nest => request_op::Request::RequestTxn(TxnRequest {
+                        compare: vec![self.compare()],
+                        success: self.branch(operation, false),
+                        failure: self.branch(operation, false),
+                    }),
+                    _ => request_op::Request::RequestRange(self.get()),
+                };
+                RequestOp { request: Some(request) }
+            })
+            .collect()
+    }
+
+    fn compare(&mut self) -> Compare {
+        let key = self.key();
+        let range_end = if self.rng.chance(200) { self.range_end() } else { Bytes::new() };
+        let result = *self.rng.pick(&[
+            CompareResult::Equal,
+            CompareResult::Greater,
+            CompareResult::Less,
+            CompareResult::NotEqual,
+        ]);
+        let (target, union) = match self.rng.between(0, 4) {
+            0 => (CompareTarget::Version, TargetUnion::Version(self.rng.between(0, 3) as i64)),
+            1 => (CompareTarget::Create, TargetUnion::CreateRevision(self.past())),
+            2 => (CompareTarget::Mod, TargetUnion::ModRevision(self.past())),
+            3 => (CompareTarget::Value, TargetUnion::Value(value_of(self.seen as u64, self.value_bytes))),
+            _ => (CompareTarget::Lease, TargetUnion::Lease(0)),
+        };
+        Compare { result: result as i32, target: target as i32, key, range_end, target_union: Some(union) }
+    }
+}
