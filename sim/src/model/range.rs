@@ -48,7 +48,8 @@ impl Kv {
     ///
     /// - `count` heeds neither limit nor filters.
     /// - With another target than the key, no order means ascending. Equals stay in the order of their keys.
-    /// - The limit is cut last.
+    /// - With a filter or an order, the limit is cut last. With neither, etcd reads no more than one key beyond the limit,
+    ///   in the order of keys, before it sorts for a target: a limit then decides which keys are sorted.
     pub(super) fn range(&self, request: &RangeRequest, now: i64) -> RangeResponse {
         let at = if request.revision > 0 { request.revision } else { now };
         let mut found = Vec::new();
@@ -56,6 +57,16 @@ impl Kv {
         let count = found.len() as i64;
         if request.count_only {
             return RangeResponse { header: header(now), kvs: Vec::new(), more: false, count };
+        }
+        let limit = usize::try_from(request.limit).unwrap_or(0);
+        let filters = [
+            request.min_mod_revision,
+            request.max_mod_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        ];
+        if limit > 0 && request.sort_order() == SortOrder::None && filters == [0; 4] {
+            found.truncate(limit.saturating_add(1));
         }
         let within = |value: i64, least: i64, most: i64| (least == 0 || value >= least) && (most == 0 || value <= most);
         found.retain(|(_, version)| {
@@ -76,7 +87,6 @@ impl Kv {
             (SortOrder::None | SortOrder::Ascend, _) => found.sort_by(by_target),
             (SortOrder::Descend, _) => found.sort_by(|a, b| by_target(b, a)),
         }
-        let limit = usize::try_from(request.limit).unwrap_or(0);
         let more = limit > 0 && found.len() > limit;
         if more {
             found.truncate(limit);
