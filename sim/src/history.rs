@@ -447,9 +447,7 @@ mod hex {
         serializer.serialize_str(&text)
     }
 
-    pub(super) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<M, D::Error> {
+    pub(super) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(deserializer: D) -> Result<M, D::Error> {
         let text = String::deserialize(deserializer)?;
         let digits = text
             .chars()

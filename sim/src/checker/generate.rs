@@ -146,10 +146,18 @@ impl Run<'_> {
             _ if lost => None,
             _ => Some(effect),
         };
-        let outcome =
-            if lost { Outcome::Unknown } else { Outcome::Failed { code: PENDING, message: String::new() } };
+        let outcome = if lost { Outcome::Unknown } else { Outcome::Failed { code: PENDING, message: String::new() } };
         let member = self.rng.random_range(1..=self.shape.members);
-        self.operations.push(Operation { id, client, member, incarnation: 0, invoked: now, returned, request, outcome });
+        self.operations.push(Operation {
+            id,
+            client,
+            member,
+            incarnation: 0,
+            invoked: now,
+            returned,
+            request,
+            outcome,
+        });
         (effect, returned)
     }
 

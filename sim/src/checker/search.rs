@@ -85,8 +85,7 @@ fn search_part<M: Model>(model: &M, calls: &[Timed<'_, M::Call>], part: &[usize]
     }
     events.sort_unstable();
     let mut pending: Vec<usize> = Vec::new();
-    let mut configurations: BTreeSet<Configuration<M::State>> =
-        BTreeSet::from([(Rc::new(model.start()), Vec::new())]);
+    let mut configurations: BTreeSet<Configuration<M::State>> = BTreeSet::from([(Rc::new(model.start()), Vec::new())]);
     for (_, returns, place) in events {
         if !returns {
             pending.push(place);
@@ -215,9 +214,7 @@ mod tests {
                     state.insert(register, value);
                     Some(state)
                 }
-                Call::Read(register, value) => {
-                    (state.get(&register).copied().unwrap_or(0) == value).then_some(state)
-                }
+                Call::Read(register, value) => (state.get(&register).copied().unwrap_or(0) == value).then_some(state),
             }
         }
 
@@ -232,8 +229,10 @@ mod tests {
     }
 
     fn judge(calls: &[(Call, u64, Option<u64>)], limit: usize) -> Verdict {
-        let calls: Vec<_> =
-            calls.iter().map(|(call, invoked, returned)| Timed { call, invoked: *invoked, returned: *returned }).collect();
+        let calls: Vec<_> = calls
+            .iter()
+            .map(|(call, invoked, returned)| Timed { call, invoked: *invoked, returned: *returned })
+            .collect();
         search(&Registers, &calls, limit)
     }
 

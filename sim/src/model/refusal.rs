@@ -27,9 +27,7 @@ impl Refusal {
     fn status(self) -> (Code, &'static str) {
         match self {
             Refusal::Compacted => (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
-            Refusal::FutureRevision => {
-                (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
-            }
+            Refusal::FutureRevision => (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
             Refusal::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
             Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
         }

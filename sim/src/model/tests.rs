@@ -92,8 +92,7 @@ fn the_limit_is_cut_last_and_count_heeds_nothing() {
     let mut kv = store(&[("a", "3"), ("b", "2"), ("c", "1"), ("d", "0")]);
     let response = read(&mut kv, RangeRequest { limit: 2, min_mod_revision: 3, ..range("a", "\0") });
     assert_eq!((keys(&response), response.more, response.count), (vec!["b".into(), "c".into()], true, 4));
-    let response =
-        read(&mut kv, RangeRequest { limit: 2, sort_target: SortTarget::Value as i32, ..range("a", "\0") });
+    let response = read(&mut kv, RangeRequest { limit: 2, sort_target: SortTarget::Value as i32, ..range("a", "\0") });
     assert_eq!(keys(&response), ["d", "c"]);
     let response = read(&mut kv, RangeRequest { sort_order: SortOrder::Descend as i32, ..range("a", "\0") });
     assert_eq!(keys(&response), ["d", "c", "b", "a"]);

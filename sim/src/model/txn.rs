@@ -4,9 +4,7 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 use seedbed_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use seedbed_proto::etcdserverpb::{
-    Compare, RequestOp, ResponseOp, TxnRequest, TxnResponse, request_op, response_op,
-};
+use seedbed_proto::etcdserverpb::{Compare, RequestOp, ResponseOp, TxnRequest, TxnResponse, request_op, response_op};
 
 use super::{Kv, Refusals, Version, header, read_refusals};
 use crate::history::{Request, Response};
@@ -74,12 +72,10 @@ impl Kv {
             .iter()
             .map(|op| {
                 let response = op.request.as_ref().map(|request| match request {
-                    request_op::Request::RequestRange(range) => response_op::Response::ResponseRange(
-                        self.range(range, self.revision + i64::from(*changed)),
-                    ),
-                    request_op::Request::RequestPut(put) => {
-                        response_op::Response::ResponsePut(self.put(put, changed))
+                    request_op::Request::RequestRange(range) => {
+                        response_op::Response::ResponseRange(self.range(range, self.revision + i64::from(*changed)))
                     }
+                    request_op::Request::RequestPut(put) => response_op::Response::ResponsePut(self.put(put, changed)),
                     request_op::Request::RequestDeleteRange(delete) => {
                         response_op::Response::ResponseDeleteRange(self.delete_range(delete, changed))
                     }

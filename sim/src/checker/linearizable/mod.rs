@@ -22,6 +22,7 @@
 //! reported as [`Checked::undecided`].
 
 mod footprint;
+mod keyline;
 mod replay;
 mod timeline;
 
@@ -71,10 +72,7 @@ pub fn check(history: &History, evidence: Option<&Placements>) -> Result<Checked
 }
 
 /// Judges a history with its serializable reads, which have to show a state of the store, but at no certain time.
-pub(super) fn check_with_serializable(
-    history: &History,
-    evidence: Option<&Placements>,
-) -> Result<Checked, Violation> {
+pub(super) fn check_with_serializable(history: &History, evidence: Option<&Placements>) -> Result<Checked, Violation> {
     Subject::of(&history.operations, true)?.judge(evidence)
 }
 
@@ -97,6 +95,18 @@ enum Role {
     UnknownCompaction,
     /// It claims nothing.
     Mute,
+}
+
+impl Role {
+    /// The revision that an answer names.
+    fn revision(self) -> Option<i64> {
+        match self {
+            Role::Write(revision) | Role::Read(revision) | Role::Stale(revision) | Role::Compaction(revision, _) => {
+                Some(revision)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// An operation of unknown outcome.

@@ -16,11 +16,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::footprint::{Footprint, puts, shown};
+use super::keyline;
 use super::timeline::{Blame, Contradiction, Floors, Order, Timeline};
 use super::{NOBODY, Placements, Role, Subject, Unknown, violation};
 use crate::history::{Request, operation_of};
 use crate::model::{FIRST_REVISION, Kv, difference};
 use crate::outcome::Violation;
+
+/// Answers whose keys' lives are looked into: each look goes through the whole history, and with evidence the first
+/// contradiction is the one that matters.
+const SUSPECTS_MAX: usize = 16;
 
 /// A gap that more than one operation could fill, or a place after the last known revision.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ pub(super) struct Replay<'s, 'h> {
     /// For each of `floors.writes`, the revision that it made.
     placed: Vec<Option<i64>>,
     choices: Vec<Choice>,
+    /// Answers of which it is known that their keys' lives do not convict them.
+    suspected: BTreeSet<u32>,
     state: Kv,
     /// What is left of the search.
     steps: usize,
@@ -77,6 +84,7 @@ impl<'s, 'h> Replay<'s, 'h> {
             proposed_compactions: Vec::new(),
             placed: vec![None; floors.writes.len()],
             choices: Vec::new(),
+            suspected: BTreeSet::new(),
             state: Kv::new(),
             steps: subject.operations.len().saturating_mul(20).saturating_add(2_000_000),
         };
@@ -206,6 +214,13 @@ impl<'s, 'h> Replay<'s, 'h> {
             if culprits.is_empty() {
                 return Err(violation);
             }
+            if let Blame::Answer(place) = blame
+                && self.suspected.len() < SUSPECTS_MAX
+                && self.suspected.insert(place)
+                && keyline::refutes(self.subject, &self.floors.writes, &self.forced, place)
+            {
+                return Err(violation);
+            }
             let first = first.get_or_insert(violation);
             if !self.back(culprits) {
                 first.message.push_str(" (every other placement of the operations of unknown outcome fails as well)");
@@ -255,11 +270,8 @@ impl<'s, 'h> Replay<'s, 'h> {
     /// Opens a choice with its first filler. Past the last known revision the first choice is to end there.
     fn choose(&mut self, revision: i64, past_the_top: bool) {
         let untried = self.floors.writes.partition_point(|unknown| unknown.floor < revision);
-        let proposed = self
-            .proposed
-            .get(&revision)
-            .copied()
-            .filter(|&filler| !past_the_top && self.could_fill(filler, revision));
+        let proposed =
+            self.proposed.get(&revision).copied().filter(|&filler| !past_the_top && self.could_fill(filler, revision));
         self.choices.push(Choice { revision, filler: None, proposed, untried, conflict: BTreeSet::new() });
         if past_the_top {
             return;
@@ -340,17 +352,19 @@ impl<'s, 'h> Replay<'s, 'h> {
     }
 
     /// The open choices that a contradiction may come from.
-    fn culprits(&self, blame: &Blame) -> BTreeSet<i64> {
+    fn culprits(&mut self, blame: &Blame) -> BTreeSet<i64> {
         let mut culprits = BTreeSet::new();
         let mut keys = match blame {
             Blame::Anything => return self.choices.iter().map(|choice| choice.revision).collect(),
             Blame::Keys(keys) => keys.clone(),
+            Blame::Answer(place) => Footprint::of(self.request(*place)),
             Blame::Filler(keys) => {
                 let last = self.choices.last().map(|choice| choice.revision);
                 culprits.extend(last.filter(|&revision| revision > self.state.revision()));
                 keys.clone()
             }
         };
+        self.steps = self.steps.saturating_sub(self.floors.writes.len());
         // What a txn did hangs on all keys that it names, so these count as well.
         let mut least_floor: Option<i64> = None;
         let mut rest: Vec<usize> = (0..self.floors.writes.len()).collect();
@@ -430,7 +444,7 @@ impl<'s, 'h> Replay<'s, 'h> {
         if reads && self.state.revision() > revision {
             self.state.undo();
         }
-        Err((violation(format!("{operation}: {message}")), Blame::Keys(Footprint::of(&operation.request))))
+        Err((violation(format!("{operation}: {message}")), Blame::Answer(place)))
     }
 
     /// Whether the complete order agrees with real time.

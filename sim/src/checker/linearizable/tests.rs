@@ -27,7 +27,16 @@ impl Script {
     fn add(&mut self, invoked: u64, returned: u64, request: Request, outcome: Outcome) -> u64 {
         let id = self.next();
         let (client, member, incarnation) = (id, 1, 0);
-        self.history.operations.push(Operation { id, client, member, incarnation, invoked, returned, request, outcome });
+        self.history.operations.push(Operation {
+            id,
+            client,
+            member,
+            incarnation,
+            invoked,
+            returned,
+            request,
+            outcome,
+        });
         id
     }
 
@@ -231,7 +240,10 @@ fn an_unknown_write_cannot_surface_before_it_was_invoked() {
     let mut script = Script::default();
     script.ok(0, 1, script.put("b"));
     let request = script.put("a");
-    script.model.apply(&Request::Put(PutRequest { key: "a".into(), value: value_of(4, 8), ..Default::default() })).unwrap();
+    script
+        .model
+        .apply(&Request::Put(PutRequest { key: "a".into(), value: value_of(4, 8), ..Default::default() }))
+        .unwrap();
     script.ok(2, 3, request);
     script.ok(4, 5, get("b"));
     script.unknown(10, script.put("a"));
@@ -390,9 +402,8 @@ fn foreign_values_name_nobody() {
     // Two operations write the same value: reading it proves nothing about either.
     let mut script = Script::default();
     let value = value_of(1, 8);
-    let put = |key: &'static str| {
-        Request::Put(PutRequest { key: key.into(), value: value.clone(), ..Default::default() })
-    };
+    let put =
+        |key: &'static str| Request::Put(PutRequest { key: key.into(), value: value.clone(), ..Default::default() });
     let first = script.unknown(0, put("a"));
     let second = script.unknown(0, put("a"));
     script.late(first);
@@ -470,7 +481,9 @@ fn mutate_prev_kv(prev_kv: &mut Option<KeyValue>, rng: &mut Pcg64) {
     match prev_kv {
         Some(kv) if rng.random_range(0..3) > 0 => mutate_kv(kv, rng),
         Some(_) => *prev_kv = None,
-        None => *prev_kv = Some(KeyValue { key: "k0000".into(), version: 1, value: Bytes::new(), ..Default::default() }),
+        None => {
+            *prev_kv = Some(KeyValue { key: "k0000".into(), version: 1, value: Bytes::new(), ..Default::default() })
+        }
     }
 }
 
@@ -565,7 +578,9 @@ fn a_broken_answer_in_a_long_history_is_found() {
         let place = 1 + history
             .operations
             .iter()
-            .position(|op| op.id > 2_500 && matches!(op.response(), Some(Response::Range(range)) if range.kvs.len() == 1))
+            .position(|op| {
+                op.id > 2_500 && matches!(op.response(), Some(Response::Range(range)) if range.kvs.len() == 1)
+            })
             .unwrap();
         let Outcome::Ok(Response::Range(range)) = &mut history.operations[place - 1].outcome else { panic!() };
         range.kvs[0].version += 1;

@@ -56,6 +56,8 @@ impl Floors {
 pub(super) enum Blame {
     /// Those that concern these keys.
     Keys(Footprint),
+    /// Those that concern the keys of this operation, whose answer differs from the model's.
+    Answer(u32),
     /// The same, and the last one: whoever it took cannot have made that revision.
     Filler(Footprint),
     /// Any.
@@ -462,7 +464,9 @@ impl Attempt<'_, '_, '_> {
         if refusals.compelling().is_empty() {
             return Ok(());
         }
-        Err(violation(format!("{operation} cannot have made revision {revision}: the past that it reads was compacted")))
+        Err(violation(format!(
+            "{operation} cannot have made revision {revision}: the past that it reads was compacted"
+        )))
     }
 
     /// The earliest place from `from` on that explains a refusal. What makes the places up to there must have been
@@ -493,10 +497,8 @@ impl Attempt<'_, '_, '_> {
                     *self.order.makers.get(revision as usize)?
                 }
             };
-            let unknown = matches!(
-                self.timeline.subject.roles[maker as usize],
-                Role::UnknownWrite | Role::UnknownCompaction
-            );
+            let unknown =
+                matches!(self.timeline.subject.roles[maker as usize], Role::UnknownWrite | Role::UnknownCompaction);
             if self.timeline.invoked(maker) > returned && (strict || !unknown) {
                 return None;
             }
