@@ -168,10 +168,10 @@ impl<'h> Keyline<'h> {
         let way = if response.succeeded { &request.success } else { &request.failure };
         for (asked, answered) in way.iter().zip(&response.responses) {
             match (&asked.request, &answered.response) {
-                (Some(Asked::RequestRange(request)), Some(Answered::ResponseRange(response))) => {
-                    if request.revision <= 0 {
-                        sights.extend(self.range(request, response));
-                    }
+                (Some(Asked::RequestRange(request)), Some(Answered::ResponseRange(response)))
+                    if request.revision <= 0 =>
+                {
+                    sights.extend(self.range(request, response));
                 }
                 (Some(Asked::RequestPut(request)), _) if request.key == *self.key => {
                     effects.push(Effect::Put(request));

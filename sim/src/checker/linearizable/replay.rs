@@ -35,7 +35,7 @@ struct Choice {
     filler: Option<usize>,
     /// The proposed filler, to be tried first, and then not again.
     proposed: Option<usize>,
-    /// Fillers from here on have been tried.
+    /// What is left to try, counted down through all possible fillers twice.
     untried: usize,
     /// The earlier choices that the failures so far could come from.
     conflict: BTreeSet<i64>,
@@ -53,6 +53,8 @@ pub(super) struct Replay<'s, 'h> {
     /// Gaps whose filler is implied, by revision: a place in `floors.writes`.
     forced: BTreeMap<i64, usize>,
     proposed: BTreeMap<i64, usize>,
+    /// For each of `floors.writes`, whether evidence puts it anywhere.
+    proposed_elsewhere: Vec<bool>,
     proposed_compactions: Vec<(u32, i64)>,
     /// For each of `floors.writes`, the revision that it made.
     placed: Vec<Option<i64>>,
@@ -81,6 +83,7 @@ impl<'s, 'h> Replay<'s, 'h> {
             makers: subject.owners.clone(),
             forced: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            proposed_elsewhere: vec![false; floors.writes.len()],
             proposed_compactions: Vec::new(),
             placed: vec![None; floors.writes.len()],
             choices: Vec::new(),
@@ -182,6 +185,7 @@ impl<'s, 'h> Replay<'s, 'h> {
             let id = self.subject.operations[unknown.operation as usize].id;
             if let Some(&revision) = evidence.revisions.get(&id) {
                 self.proposed.insert(revision, filler);
+                self.proposed_elsewhere[filler] = true;
             }
         }
         for (place, role) in (0u32..).zip(&self.subject.roles) {
@@ -269,7 +273,7 @@ impl<'s, 'h> Replay<'s, 'h> {
 
     /// Opens a choice with its first filler. Past the last known revision the first choice is to end there.
     fn choose(&mut self, revision: i64, past_the_top: bool) {
-        let untried = self.floors.writes.partition_point(|unknown| unknown.floor < revision);
+        let untried = 2 * self.floors.writes.partition_point(|unknown| unknown.floor < revision);
         let proposed =
             self.proposed.get(&revision).copied().filter(|&filler| !past_the_top && self.could_fill(filler, revision));
         self.choices.push(Choice { revision, filler: None, proposed, untried, conflict: BTreeSet::new() });
@@ -293,9 +297,16 @@ impl<'s, 'h> Replay<'s, 'h> {
         let choice = self.choices.last().expect("only an open choice is continued");
         let (revision, proposed, mut untried) = (choice.revision, choice.proposed, choice.untried);
         let mut found = None;
+        // Twice through: those that evidence puts elsewhere come last.
+        let eligible = self.floors.writes.partition_point(|unknown| unknown.floor < revision);
         while found.is_none() && untried > 0 {
             untried -= 1;
-            found = Some(untried).filter(|&filler| proposed != Some(filler) && self.could_fill(filler, revision));
+            let (filler, elsewhere) = (untried % eligible, untried < eligible);
+            found = Some(filler).filter(|&filler| {
+                self.proposed_elsewhere[filler] == elsewhere
+                    && proposed != Some(filler)
+                    && self.could_fill(filler, revision)
+            });
         }
         self.choices.last_mut().expect("it was there").untried = untried;
         if let Some(filler) = found {
