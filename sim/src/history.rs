@@ -257,15 +257,15 @@ impl History {
             if operation.id == 0 || !seen.insert(operation.id) {
                 return Err(InvalidHistory::Number(operation.id));
             }
-            let same_kind = match (&operation.request, operation.response()) {
+            let same_kind = matches!(
+                (&operation.request, operation.response()),
                 (_, None)
-                | (Request::Range(_), Some(Response::Range(_)))
-                | (Request::Put(_), Some(Response::Put(_)))
-                | (Request::DeleteRange(_), Some(Response::DeleteRange(_)))
-                | (Request::Txn(_), Some(Response::Txn(_)))
-                | (Request::Compact(_), Some(Response::Compact(_))) => true,
-                _ => false,
-            };
+                    | (Request::Range(_), Some(Response::Range(_)))
+                    | (Request::Put(_), Some(Response::Put(_)))
+                    | (Request::DeleteRange(_), Some(Response::DeleteRange(_)))
+                    | (Request::Txn(_), Some(Response::Txn(_)))
+                    | (Request::Compact(_), Some(Response::Compact(_)))
+            );
             if !same_kind {
                 return Err(InvalidHistory::Kind(operation.id));
             }

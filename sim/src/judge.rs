@@ -14,7 +14,7 @@ use crate::outcome::Violation;
 /// Judges a run by what its clients saw, what its members did, and where they ended. Every judge speaks, in a fixed
 /// order, the ones that look deepest first: one mistake often shows in several ways.
 pub fn judge(history: &History, evidence: &Evidence, converged: &[Converged]) -> Vec<Violation> {
-    let placements = placements(evidence);
+    let placements = Placements::of_log(history, evidence.applied.values().flatten());
     let finals: Vec<_> =
         converged.iter().map(|member| Final { member: member.node.0, everything: member.state.clone() }).collect();
     let hashes: Vec<_> = converged
@@ -47,10 +47,4 @@ pub fn judge(history: &History, evidence: &Evidence, converged: &[Converged]) ->
     .into_iter()
     .filter_map(Result::err)
     .collect()
-}
-
-/// Which revision each client operation made, as the members applied it.
-fn placements(evidence: &Evidence) -> Placements {
-    let changes = evidence.applied.values().flatten().filter(|entry| entry.changed && entry.operation > 0);
-    Placements { revisions: changes.map(|entry| (entry.operation, entry.revision)).collect() }
 }

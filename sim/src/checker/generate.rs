@@ -175,9 +175,11 @@ impl Run<'_> {
             };
             return;
         }
+        let before = self.kv.revision();
         let answer = self.kv.apply(&operation.request);
         if operation.outcome == Outcome::Unknown {
-            if answer.is_ok() {
+            let compacted = matches!(operation.request, Request::Compact(_));
+            if answer.is_ok() && (compacted || self.kv.revision() > before) {
                 self.placements.revisions.insert(operation.id, self.kv.revision());
             }
             return;

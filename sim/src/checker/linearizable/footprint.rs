@@ -1,5 +1,7 @@
 //! Which keys a request may read or change.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use seedbed_proto::etcdserverpb::{PutRequest, TxnRequest, request_op};
 use seedbed_proto::mvccpb::KeyValue;
@@ -47,6 +49,28 @@ impl Footprint {
 
     fn span(&mut self, key: &Bytes, range_end: &Bytes) {
         self.spans.push((key.clone(), range_end.clone()));
+    }
+
+    /// The keys that a request names one by one.
+    pub(super) fn single_keys(request: &Request) -> BTreeSet<&Bytes> {
+        let mut keys = BTreeSet::new();
+        match request {
+            Request::Range(range) if range.range_end.is_empty() => keys.extend([&range.key]),
+            Request::Put(put) => keys.extend([&put.key]),
+            Request::DeleteRange(delete) if delete.range_end.is_empty() => keys.extend([&delete.key]),
+            Request::Txn(_) => puts(request, &mut |put| keys.extend([&put.key])),
+            _ => {}
+        }
+        keys
+    }
+
+    /// Whether a key lies in a span.
+    pub(super) fn spans(key: &Bytes, range_end: &Bytes, wanted: &Bytes) -> bool {
+        match range_end.as_ref() {
+            [] => wanted == key,
+            [0] => wanted >= key,
+            _ => wanted >= key && wanted < range_end,
+        }
     }
 
     pub(super) fn overlaps(&self, other: &Footprint) -> bool {

@@ -22,11 +22,13 @@
 //! reported as [`Checked::undecided`].
 
 mod footprint;
+mod keyline;
 mod replay;
 mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use seedbed_core::runtime::AppliedEntry;
 use seedbed_proto::etcdserverpb::{TxnResponse, response_op};
 
 use self::replay::Replay;
@@ -40,12 +42,33 @@ const JUDGE: &str = "linearizable";
 /// No operation.
 const NOBODY: u32 = u32::MAX;
 
-/// What the applied log says of operations: the store's revision after each, by operation number. Only those of unknown
-/// outcome are looked at.
+/// What the applied log says of operations of unknown outcome that changed a key or compacted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placements {
-    /// The revision after an operation.
+    /// The store's revision after each, by operation number.
     pub revisions: BTreeMap<u64, i64>,
+}
+
+impl Placements {
+    /// What applied entries say, of one member or of several.
+    pub fn of_log<'a>(history: &History, entries: impl IntoIterator<Item = &'a AppliedEntry>) -> Placements {
+        let unknown: BTreeMap<u64, &Request> = history
+            .operations
+            .iter()
+            .filter(|operation| operation.outcome == Outcome::Unknown)
+            .map(|operation| (operation.id, &operation.request))
+            .collect();
+        let revisions = entries
+            .into_iter()
+            .filter(|entry| {
+                unknown
+                    .get(&entry.operation)
+                    .is_some_and(|request| entry.changed || matches!(request, Request::Compact(_)))
+            })
+            .map(|entry| (entry.operation, entry.revision))
+            .collect();
+        Placements { revisions }
+    }
 }
 
 /// What was judged.
@@ -94,6 +117,18 @@ enum Role {
     UnknownCompaction,
     /// It claims nothing.
     Mute,
+}
+
+impl Role {
+    /// The revision that an answer names.
+    fn revision(self) -> Option<i64> {
+        match self {
+            Role::Write(revision) | Role::Read(revision) | Role::Stale(revision) | Role::Compaction(revision, _) => {
+                Some(revision)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// An operation of unknown outcome.

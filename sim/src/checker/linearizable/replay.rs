@@ -16,11 +16,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::footprint::{Footprint, puts, shown};
+use super::keyline;
 use super::timeline::{Blame, Contradiction, Floors, Order, Timeline};
 use super::{NOBODY, Placements, Role, Subject, Unknown, violation};
 use crate::history::{Request, operation_of};
 use crate::model::{FIRST_REVISION, Kv, difference};
 use crate::outcome::Violation;
+
+/// Answers whose keys' lives are looked into: each look goes through the whole history, and with evidence the first
+/// contradiction is the one that matters.
+const SUSPECTS_MAX: usize = 16;
 
 /// A gap that more than one operation could fill, or a place after the last known revision.
 #[derive(Debug)]
@@ -30,7 +35,7 @@ struct Choice {
     filler: Option<usize>,
     /// The proposed filler, to be tried first, and then not again.
     proposed: Option<usize>,
-    /// Fillers from here on have been tried.
+    /// What is left to try, counted down through all possible fillers twice.
     untried: usize,
     /// The earlier choices that the failures so far could come from.
     conflict: BTreeSet<i64>,
@@ -48,10 +53,14 @@ pub(super) struct Replay<'s, 'h> {
     /// Gaps whose filler is implied, by revision: a place in `floors.writes`.
     forced: BTreeMap<i64, usize>,
     proposed: BTreeMap<i64, usize>,
+    /// For each of `floors.writes`, whether evidence puts it anywhere.
+    proposed_elsewhere: Vec<bool>,
     proposed_compactions: Vec<(u32, i64)>,
     /// For each of `floors.writes`, the revision that it made.
     placed: Vec<Option<i64>>,
     choices: Vec<Choice>,
+    /// Answers of which it is known that their keys' lives do not convict them.
+    suspected: BTreeSet<u32>,
     state: Kv,
     /// What is left of the search.
     steps: usize,
@@ -74,9 +83,11 @@ impl<'s, 'h> Replay<'s, 'h> {
             makers: subject.owners.clone(),
             forced: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            proposed_elsewhere: vec![false; floors.writes.len()],
             proposed_compactions: Vec::new(),
             placed: vec![None; floors.writes.len()],
             choices: Vec::new(),
+            suspected: BTreeSet::new(),
             state: Kv::new(),
             steps: subject.operations.len().saturating_mul(20).saturating_add(2_000_000),
         };
@@ -174,6 +185,7 @@ impl<'s, 'h> Replay<'s, 'h> {
             let id = self.subject.operations[unknown.operation as usize].id;
             if let Some(&revision) = evidence.revisions.get(&id) {
                 self.proposed.insert(revision, filler);
+                self.proposed_elsewhere[filler] = true;
             }
         }
         for (place, role) in (0u32..).zip(&self.subject.roles) {
@@ -204,6 +216,13 @@ impl<'s, 'h> Replay<'s, 'h> {
             }
             let culprits = self.culprits(&blame);
             if culprits.is_empty() {
+                return Err(violation);
+            }
+            if let Blame::Answer(place) = blame
+                && self.suspected.len() < SUSPECTS_MAX
+                && self.suspected.insert(place)
+                && keyline::refutes(self.subject, &self.floors.writes, &self.forced, place)
+            {
                 return Err(violation);
             }
             let first = first.get_or_insert(violation);
@@ -254,7 +273,7 @@ impl<'s, 'h> Replay<'s, 'h> {
 
     /// Opens a choice with its first filler. Past the last known revision the first choice is to end there.
     fn choose(&mut self, revision: i64, past_the_top: bool) {
-        let untried = self.floors.writes.partition_point(|unknown| unknown.floor < revision);
+        let untried = 2 * self.floors.writes.partition_point(|unknown| unknown.floor < revision);
         let proposed =
             self.proposed.get(&revision).copied().filter(|&filler| !past_the_top && self.could_fill(filler, revision));
         self.choices.push(Choice { revision, filler: None, proposed, untried, conflict: BTreeSet::new() });
@@ -278,9 +297,16 @@ impl<'s, 'h> Replay<'s, 'h> {
         let choice = self.choices.last().expect("only an open choice is continued");
         let (revision, proposed, mut untried) = (choice.revision, choice.proposed, choice.untried);
         let mut found = None;
+        // Twice through: those that evidence puts elsewhere come last.
+        let eligible = self.floors.writes.partition_point(|unknown| unknown.floor < revision);
         while found.is_none() && untried > 0 {
             untried -= 1;
-            found = Some(untried).filter(|&filler| proposed != Some(filler) && self.could_fill(filler, revision));
+            let (filler, elsewhere) = (untried % eligible, untried < eligible);
+            found = Some(filler).filter(|&filler| {
+                self.proposed_elsewhere[filler] == elsewhere
+                    && proposed != Some(filler)
+                    && self.could_fill(filler, revision)
+            });
         }
         self.choices.last_mut().expect("it was there").untried = untried;
         if let Some(filler) = found {
@@ -337,17 +363,19 @@ impl<'s, 'h> Replay<'s, 'h> {
     }
 
     /// The open choices that a contradiction may come from.
-    fn culprits(&self, blame: &Blame) -> BTreeSet<i64> {
+    fn culprits(&mut self, blame: &Blame) -> BTreeSet<i64> {
         let mut culprits = BTreeSet::new();
         let mut keys = match blame {
             Blame::Anything => return self.choices.iter().map(|choice| choice.revision).collect(),
             Blame::Keys(keys) => keys.clone(),
+            Blame::Answer(place) => Footprint::of(self.request(*place)),
             Blame::Filler(keys) => {
                 let last = self.choices.last().map(|choice| choice.revision);
                 culprits.extend(last.filter(|&revision| revision > self.state.revision()));
                 keys.clone()
             }
         };
+        self.steps = self.steps.saturating_sub(self.floors.writes.len());
         // What a txn did hangs on all keys that it names, so these count as well.
         let mut least_floor: Option<i64> = None;
         let mut rest: Vec<usize> = (0..self.floors.writes.len()).collect();
@@ -427,7 +455,7 @@ impl<'s, 'h> Replay<'s, 'h> {
         if reads && self.state.revision() > revision {
             self.state.undo();
         }
-        Err((violation(format!("{operation}: {message}")), Blame::Keys(Footprint::of(&operation.request))))
+        Err((violation(format!("{operation}: {message}")), Blame::Answer(place)))
     }
 
     /// Whether the complete order agrees with real time.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
+use seedbed_core::runtime::AppliedEntry;
 use seedbed_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
     ResponseHeader, ResponseOp, response_op,
@@ -591,4 +592,16 @@ fn a_broken_answer_in_a_long_history_is_found() {
         };
         assert!(found.message.contains(&format!("#{place} ")), "seed {seed}: {}", found.message);
     }
+}
+
+#[test]
+fn the_log_proposes_what_changed_something() {
+    let mut script = Script::default();
+    let lost = script.unknown(0, script.put("a"));
+    let nothing = script.unknown(1, delete("zzz"));
+    let compaction = script.unknown(2, compact(1));
+    let entry = |index, operation, changed| AppliedEntry { index, term: 1, operation, revision: 2, changed };
+    let log = [entry(1, lost, true), entry(2, nothing, false), entry(3, compaction, false), entry(4, 99, true)];
+    let placements = Placements::of_log(&script.history, &log);
+    assert_eq!(placements.revisions, BTreeMap::from([(lost, 2), (compaction, 2)]));
 }

@@ -56,6 +56,8 @@ impl Floors {
 pub(super) enum Blame {
     /// Those that concern these keys.
     Keys(Footprint),
+    /// Those that concern the keys of this operation, whose answer differs from the model's.
+    Answer(u32),
     /// The same, and the last one: whoever it took cannot have made that revision.
     Filler(Footprint),
     /// Any.
