@@ -62,8 +62,8 @@ pub enum SimProbe {}
 
 impl Probe for SimProbe {
     fn applied(node: NodeId, entry: AppliedEntry) {
-        let AppliedEntry { index, term, operation, revision, changed } = entry;
-        trace::record("applied", &[node.0, index, term, operation, revision as u64, u64::from(changed)]);
+        let AppliedEntry { index, term, operation, revision, changed, compacted } = entry;
+        trace::record("applied", &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted)]);
         EVIDENCE.with_borrow_mut(|evidence| evidence.applied.entry(node).or_default().push(entry));
     }
 
@@ -86,7 +86,7 @@ mod tests {
     fn reports_are_collected_and_traced() {
         take();
         let hash = trace::hash();
-        let entry = AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true };
+        let entry = AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true, compacted: false };
         SimProbe::applied(NodeId(3), entry);
         SimProbe::voted(NodeId(3), 1, NodeId(2), false);
         assert_ne!(hash, trace::hash());

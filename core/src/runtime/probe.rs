@@ -19,6 +19,8 @@ pub struct AppliedEntry {
     pub revision: i64,
     /// Whether it changed any key.
     pub changed: bool,
+    /// Whether it compacted the history.
+    pub compacted: bool,
 }
 
 /// An observer. Every method does nothing unless overridden.

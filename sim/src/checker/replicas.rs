@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn entry(index: u64, term: u64, operation: u64, revision: i64, changed: bool) -> AppliedEntry {
-        AppliedEntry { index, term, operation, revision, changed }
+        AppliedEntry { index, term, operation, revision, changed, compacted: false }
     }
 
     fn judge(members: &[&[AppliedEntry]]) -> Result<(), Violation> {

@@ -12,6 +12,7 @@
 
 mod clock;
 mod disk;
+mod storage;
 mod tasks;
 mod transport;
 
@@ -72,6 +73,7 @@ impl<R: Runtime, W: World<R>> Suite<R, W> {
         self.test_clock().await;
         self.test_disk().await;
         self.test_transport().await;
+        self.test_storage().await;
     }
 
     /// Another member.

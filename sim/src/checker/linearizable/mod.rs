@@ -60,10 +60,10 @@ impl Placements {
             .collect();
         let revisions = entries
             .into_iter()
-            .filter(|entry| {
-                unknown
-                    .get(&entry.operation)
-                    .is_some_and(|request| entry.changed || matches!(request, Request::Compact(_)))
+            .filter(|entry| match unknown.get(&entry.operation) {
+                Some(Request::Compact(_)) => entry.compacted,
+                Some(_) => entry.changed,
+                None => false,
             })
             .map(|entry| (entry.operation, entry.revision))
             .collect();

@@ -600,8 +600,22 @@ fn the_log_proposes_what_changed_something() {
     let lost = script.unknown(0, script.put("a"));
     let nothing = script.unknown(1, delete("zzz"));
     let compaction = script.unknown(2, compact(1));
-    let entry = |index, operation, changed| AppliedEntry { index, term: 1, operation, revision: 2, changed };
-    let log = [entry(1, lost, true), entry(2, nothing, false), entry(3, compaction, false), entry(4, 99, true)];
+    let refused = script.unknown(3, compact(1));
+    let entry = |index, operation, changed, compacted| AppliedEntry {
+        index,
+        term: 1,
+        operation,
+        revision: 2,
+        changed,
+        compacted,
+    };
+    let log = [
+        entry(1, lost, true, false),
+        entry(2, nothing, false, false),
+        entry(3, compaction, false, true),
+        entry(4, refused, false, false),
+        entry(5, 99, true, false),
+    ];
     let placements = Placements::of_log(&script.history, &log);
     assert_eq!(placements.revisions, BTreeMap::from([(lost, 2), (compaction, 2)]));
 }
