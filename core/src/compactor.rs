@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use openraft_rt::Select2;
 use tokio::sync::Notify;
 
 use crate::mvcc::Store;
 use crate::runtime::{Disk, Runtime};
-use crate::watermark::Watermark;
+use crate::watermark::{Stop, Watermark};
 
 /// Rows removed in one transaction: few enough that applies hardly wait for it.
 const ROWS_PER_STEP: usize = 256;
@@ -20,18 +21,24 @@ pub(crate) struct Compactor<R: Runtime> {
     poke: Arc<Notify>,
     /// The greatest revision whose compaction has been finished.
     finished: Watermark,
+    stop: Stop,
 }
 
 impl<R: Runtime> Clone for Compactor<R> {
     fn clone(&self) -> Self {
-        Compactor { store: self.store.clone(), poke: self.poke.clone(), finished: self.finished.clone() }
+        Compactor {
+            store: self.store.clone(),
+            poke: self.poke.clone(),
+            finished: self.finished.clone(),
+            stop: self.stop.clone(),
+        }
     }
 }
 
 impl<R: Runtime> Compactor<R> {
-    /// Starts the task, and with it what an earlier life left to do.
-    pub(crate) fn start(store: Store<R::Disk>) -> Self {
-        let compactor = Compactor { store, poke: Arc::new(Notify::new()), finished: Watermark::default() };
+    /// Starts the task, and with it what an earlier life left to do. It ends when it is told to.
+    pub(crate) fn start(store: Store<R::Disk>, stop: Stop) -> Self {
+        let compactor = Compactor { store, poke: Arc::new(Notify::new()), finished: Watermark::default(), stop };
         compactor.poke.notify_one();
         drop(R::spawn(compactor.clone().run()));
         compactor
@@ -42,14 +49,16 @@ impl<R: Runtime> Compactor<R> {
         self.poke.notify_one();
     }
 
-    /// Resolves once the rows of every compaction applied so far are gone.
+    /// Resolves once the rows of every compaction applied so far are gone; never, if the store fails before.
     pub(crate) async fn finished(&self) {
         self.finished.reached(compact_revision(&self.store)).await;
     }
 
     async fn run(self) {
         loop {
-            self.poke.notified().await;
+            if let Select2::First(()) = R::select2(self.stop.stopped(), self.poke.notified()).await {
+                return;
+            }
             let revision = compact_revision(&self.store);
             loop {
                 match self.store.compaction_step(ROWS_PER_STEP).await {

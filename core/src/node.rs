@@ -18,7 +18,7 @@ use crate::raft::{
 use crate::read::{ReadIndex, ReadOptions};
 use crate::runtime::{Host, Runtime, Transport};
 use crate::wal::{WalError, WalOptions};
-use crate::watermark::Watermark;
+use crate::watermark::{Stop, Watermark};
 
 /// The folder of the log, within the member's data folder.
 const WAL_DIR: &str = "wal";
@@ -44,7 +44,7 @@ pub struct NodeOptions {
     pub limits: Limits,
 }
 
-/// A member could not be started. Its data folder is as it was.
+/// A member could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An option, or a combination of them, makes no sense.
@@ -59,6 +59,15 @@ pub enum StartError {
     /// The data folder cannot be read.
     #[error("data folder: {0}")]
     Io(#[from] io::Error),
+    /// The store has applied entries that the log does not have: the log, and the vote in it, have been lost. A member
+    /// without its vote must not take part under its old number, or it may vote twice in a term.
+    #[error("the log ends at {last:?}, but the store has applied entry {applied}: the log has been lost")]
+    LogLost {
+        /// The last entry of the log, if there is any.
+        last: Option<u64>,
+        /// The last entry that the store has applied.
+        applied: u64,
+    },
     /// openraft refused what it found in the log and the store.
     #[error("raft: {0}")]
     Raft(String),
@@ -90,6 +99,7 @@ pub struct Node<R: Runtime> {
     log: LogStore<R>,
     applied: Watermark,
     kv: Arc<KvService<R>>,
+    stop: Stop,
 }
 
 impl<R: Runtime> Clone for Node<R> {
@@ -100,6 +110,7 @@ impl<R: Runtime> Clone for Node<R> {
             log: self.log.clone(),
             applied: self.applied.clone(),
             kv: self.kv.clone(),
+            stop: self.stop.clone(),
         }
     }
 }
@@ -110,8 +121,13 @@ impl<R: Runtime> Node<R> {
         let config = Arc::new(openraft_config::<R>(&options.raft).map_err(StartError::Options)?);
         let log = LogStore::<R>::open(host.disk.clone(), WAL_DIR, options.node, options.wal).await?;
         let store = Store::<R::Disk>::open(&host.disk, STORE_DIR, options.store).await?;
-        let compactor = Compactor::start(store.clone());
+        let stop = Stop::default();
+        let compactor = Compactor::start(store.clone(), stop.clone());
         let state_machine = StateMachine::new(options.node, store.clone(), log.clone(), compactor.clone())?;
+        if let Some(applied) = state_machine.replayed().filter(|applied| Some(*applied) > log.last_index()) {
+            stop.stop();
+            return Err(StartError::LogLost { last: log.last_index(), applied });
+        }
         let applied = state_machine.applied();
         let network = PeerNetwork::<R>::new(host.transport.clone());
         let raft = Raft::<R>::build(options.node, config, network, log.clone(), state_machine)
@@ -127,6 +143,7 @@ impl<R: Runtime> Node<R> {
             host.transport.clone(),
             applied.clone(),
             ReadOptions { limit, round_limit: election, retry: options.raft.heartbeat_interval },
+            stop.clone(),
         );
         let proposer = Proposer::new(
             options.node,
@@ -142,12 +159,11 @@ impl<R: Runtime> Node<R> {
 
         let members: BTreeMap<NodeId, EmptyNode> =
             options.initial_members.iter().map(|member| (*member, EmptyNode::new())).collect();
-        let alone = members.len() == 1;
         match raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(StartError::Raft(error.to_string())),
         }
-        if alone {
+        if raft.voter_ids().eq([options.node]) {
             // Nobody else can campaign, and a restarted leader does not lead on: without this it would only sit out an
             // election time-out.
             raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
@@ -162,8 +178,9 @@ impl<R: Runtime> Node<R> {
             reads,
             compactor,
             limits: options.limits,
+            request_timeout: limit,
         });
-        Ok(Node { raft, store, log, applied, kv })
+        Ok(Node { raft, store, log, applied, kv, stop })
     }
 
     /// The KV service, as this member offers it.
@@ -196,8 +213,9 @@ impl<R: Runtime> Node<R> {
         }
     }
 
-    /// Ends the member: no more is applied, and what was applied is durable.
+    /// Ends the member, and makes durable what it has applied.
     pub async fn stop(self) -> io::Result<()> {
+        self.stop.stop();
         // The error says that the core's task had panicked, which its owner has seen.
         let _ = self.raft.shutdown().await;
         crate::raft::flush(&self.store, &self.log).await?;

@@ -1,4 +1,4 @@
-//! A number that only grows, for those who wait until it has reached theirs.
+//! A number that only grows, for those who wait until it has reached theirs; and an end, for those who run until then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +45,22 @@ impl Watermark {
                 raised.await;
             }
         }
+    }
+}
+
+/// Tells background tasks to end. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Watermark);
+
+impl Stop {
+    /// From now on.
+    pub(crate) fn stop(&self) {
+        self.0.raise(1);
+    }
+
+    /// Resolves once it is time to end.
+    pub(crate) async fn stopped(&self) {
+        self.0.reached(1).await;
     }
 }
 

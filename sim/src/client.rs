@@ -68,7 +68,7 @@ impl Client {
         // Taken out, so that it can be used while `ask` has the client.
         let mut generator = self.generator.take().expect("it is put back after each use");
         match self.ask(self.member, |operation| generator.request(operation)).await {
-            Outcome::Ok(response) => generator.saw(response.revision()),
+            Outcome::Ok(response) => generator.saw(&response),
             Outcome::Failed { .. } => {}
             Outcome::Unknown => {
                 self.member = NodeId(self.member.0 % self.members + 1);

@@ -154,6 +154,9 @@ impl Cluster {
             return false;
         }
         tracing::info!(member = %id, "crash");
+        // A member that had stopped by itself must not be forgotten with its life.
+        let failure = self.member(id).running().and_then(|node| node.status().failure);
+        lock(&self.findings).extend(failure.map(|failure| stopped(id, &failure)));
         let member = self.member_mut(id);
         member.state = State::Down;
         *lock(&member.node) = None;
@@ -270,7 +273,7 @@ impl Cluster {
         let mut findings = lock(&self.findings).clone();
         for (id, status) in self.statuses() {
             if let Some(failure) = status.and_then(|status| status.failure) {
-                findings.push(Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") });
+                findings.push(stopped(id, &failure));
             }
         }
         findings
@@ -289,6 +292,10 @@ impl Member {
     fn running(&self) -> Option<Node<MadsimRuntime>> {
         lock(&self.node).clone()
     }
+}
+
+fn stopped(id: NodeId, failure: &str) -> Violation {
+    Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") }
 }
 
 /// Lets clients in.

@@ -29,10 +29,26 @@ pub struct Converged {
 }
 
 /// Waits until somebody leads: a plan's times begin there.
-pub async fn first_leader(cluster: &RefCell<Cluster>) {
-    while cluster.borrow().leader().is_none() {
-        madsim::time::sleep(POLL).await;
-    }
+///
+/// # Errors
+/// The judge `converge`, if nobody does within the deadline.
+pub async fn first_leader(cluster: &RefCell<Cluster>, limit: Duration) -> Result<(), Violation> {
+    let led = async {
+        while cluster.borrow().leader().is_none() {
+            madsim::time::sleep(POLL).await;
+        }
+    };
+    let message = || format!("no leader {limit:?} after the first start: {}", described(&cluster.borrow()));
+    madsim::time::timeout(limit, led).await.map_err(|_| Violation { judge: "converge", message: message() })
+}
+
+/// What each member says of itself.
+fn described(cluster: &Cluster) -> String {
+    let members = cluster.statuses().into_iter().map(|(id, status)| match status {
+        Some(status) => format!("member {id}: {status:?}"),
+        None => format!("member {id}: not serving"),
+    });
+    members.collect::<Vec<_>>().join("; ")
 }
 
 /// Waits until the cluster serves a write and a read by way of every member, and all have applied the same log.
@@ -60,16 +76,8 @@ pub async fn converge(
         }
     };
     if madsim::time::timeout(limit, work).await.is_err() {
-        let members: Vec<_> = cluster
-            .borrow()
-            .statuses()
-            .iter()
-            .map(|(id, status)| match status {
-                Some(status) => format!("member {id}: {status:?}"),
-                None => format!("member {id}: not serving"),
-            })
-            .collect();
-        let message = format!("no agreement {limit:?} after everything was healed: {}", members.join("; "));
+        let members = described(&cluster.borrow());
+        let message = format!("no agreement {limit:?} after everything was healed: {members}");
         return Err(Violation { judge: "converge", message });
     }
     let cluster = cluster.borrow();

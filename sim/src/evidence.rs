@@ -63,7 +63,10 @@ pub enum SimProbe {}
 impl Probe for SimProbe {
     fn applied(node: NodeId, entry: AppliedEntry) {
         let AppliedEntry { index, term, operation, revision, changed, compacted } = entry;
-        trace::record("applied", &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted)]);
+        trace::record(
+            "applied",
+            &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted)],
+        );
         EVIDENCE.with_borrow_mut(|evidence| evidence.applied.entry(node).or_default().push(entry));
     }
 

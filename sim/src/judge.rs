@@ -5,7 +5,7 @@ use seedbed_core::raft::NodeId;
 use crate::checker::durable::{self, Final};
 use crate::checker::linearizable::{self, Placements};
 use crate::checker::replicas::{self, StateHash};
-use crate::checker::{election, serializable};
+use crate::checker::{election, refusal, serializable};
 use crate::converge::Converged;
 use crate::evidence::Evidence;
 use crate::history::History;
@@ -40,6 +40,7 @@ pub fn judge(history: &History, evidence: &Evidence, converged: &[Converged]) ->
         election::votes(&evidence.votes),
         replicas::applied(applied),
         replicas::hashes(&hashes),
+        refusal::check(history),
         linearizable,
         serializable::check(history, Some(&placements)).map(|_| ()),
         durable::check(history, &finals, Some(&placements)),

@@ -92,7 +92,11 @@ struct Acted {
 
 async fn act(plan: &Plan) -> Acted {
     let cluster = Rc::new(RefCell::new(Cluster::start(plan)));
-    converge::first_leader(&cluster).await;
+    let deadline = Duration::from_millis(plan.converge_ms);
+    if let Err(violation) = converge::first_leader(&cluster, deadline).await {
+        let violations = [cluster.borrow().findings(), vec![violation]].concat();
+        return Acted { violations, trace_hash: trace::hash(), cpu: thread_cpu(), ..Acted::default() };
+    }
     let begun = true_now_ns();
     let recorder = Rc::new(RefCell::new(Recorder::new()));
 
@@ -110,7 +114,6 @@ async fn act(plan: &Plan) -> Acted {
     for client in clients {
         client.await.expect("a client's task is never aborted, and its panic ends the run");
     }
-    let deadline = Duration::from_millis(plan.converge_ms);
     let converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     let mut violations = cluster.borrow().findings();
     let converged = converged.unwrap_or_else(|violation| {

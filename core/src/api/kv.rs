@@ -1,5 +1,7 @@
 //! The KV service.
 
+use std::time::Duration;
+
 use openraft_rt::WatchReceiver;
 use prost::Message;
 use tonic::{Status, async_trait};
@@ -46,16 +48,17 @@ pub struct KvService<R: Runtime> {
     pub(crate) reads: ReadIndex<R>,
     pub(crate) compactor: Compactor<R>,
     pub(crate) limits: Limits,
+    pub(crate) request_timeout: Duration,
 }
 
 impl<R: Runtime> KvService<R> {
     async fn propose(&self, operation: OperationId, request: Request, bytes: usize) -> Result<Reply, ApiError> {
+        let committed = self.raft.data_metrics().borrow_watched().local_committed.map_or(0, |log_id| log_id.index());
+        if committed.saturating_sub(self.applied.get()) > self.limits.apply_gap {
+            return Err(ApiError::TooManyRequests);
+        }
         if bytes > self.limits.request_bytes {
             return Err(ApiError::RequestTooLarge);
-        }
-        let last = self.raft.data_metrics().borrow_watched().last_log.map_or(0, |log_id| log_id.index());
-        if last.saturating_sub(self.applied.get()) > self.limits.apply_gap {
-            return Err(ApiError::TooManyRequests);
         }
         match self.proposer.propose(Command { operation: operation.0, request }).await? {
             Reply::Refused(refusal) => Err(refusal.into()),
@@ -145,7 +148,8 @@ impl<R: Runtime> Kv for KvService<R> {
         match self.propose(operation, Request::Compact(request), bytes).await? {
             Reply::Compact(mut response) => {
                 if physical {
-                    self.compactor.finished().await;
+                    let finished = self.compactor.finished();
+                    R::timeout(self.request_timeout, finished).await.map_err(|_| ApiError::Timeout)?;
                 }
                 self.complete(&mut response.header);
                 Ok(tonic::Response::new(response))

@@ -242,10 +242,20 @@ impl<D: Disk> Store<D> {
 
     /// Makes everything that was committed durable. Reads go on meanwhile; writers wait.
     pub async fn flush<R: AsyncRuntime>(&self) -> Result<(), StoreError> {
+        self.flush_after::<R, StoreError>(async { Ok(()) }).await
+    }
+
+    /// Like [`flush`](Store::flush), once `prepare` has succeeded. Nothing is committed from then until the end, so that
+    /// what `prepare` made sure of holds for all that becomes durable.
+    pub async fn flush_after<R: AsyncRuntime, E: From<StoreError>>(
+        &self,
+        prepare: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
         let writer = self.inner.writer().await?;
         if !writer.dirty {
             return Ok(());
         }
+        prepare.await?;
         let inner = self.inner.clone();
         self.inner
             .durably::<R>(writer, move |writer| {
@@ -254,7 +264,8 @@ impl<D: Disk> Store<D> {
                 // The old view would keep the pages that the commit has freed.
                 inner.publish(|_| ())
             })
-            .await
+            .await?;
+        Ok(())
     }
 }
 

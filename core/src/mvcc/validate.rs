@@ -115,11 +115,14 @@ impl<'a> Changes<'a> {
 
 /// Whether a deletion counts as overlapping with a put of the key.
 ///
-/// An end of one zero byte is compared as it stands here, in etcd as well, though the deletion then reaches to the last
-/// key: such a txn is accepted, and its operations take effect in their order.
+/// An end that is not above the start makes an empty range, which overlaps with nothing. An end of one zero byte is
+/// compared as it stands here, in etcd as well, though the deletion then reaches to the last key: such a txn is accepted,
+/// and its operations take effect in their order.
 fn deletes(deletion: &DeleteRangeRequest, key: &[u8]) -> bool {
-    let (start, end) = (&deletion.key[..], &deletion.range_end[..]);
-    key == start || (start < key && key < end)
+    match (&deletion.key[..], &deletion.range_end[..]) {
+        (start, []) => key == start,
+        (start, end) => start <= key && key < end,
+    }
 }
 
 /// What the operations may change; an error if a key may be put twice, or put and deleted.

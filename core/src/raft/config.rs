@@ -12,7 +12,7 @@ use crate::runtime::{Mutant, Mutants, Runtime};
 pub struct RaftOptions {
     /// How often a leader reminds its followers.
     pub heartbeat_interval: Duration,
-    /// After how long without a leader a follower may campaign; each draws between this and twice this.
+    /// How long a follower hears nothing of a leader before it campaigns: between one and a half times and twice this.
     pub election_timeout: Duration,
     /// Entries between two snapshots.
     pub snapshot_entries: u64,
@@ -33,9 +33,10 @@ pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Co
     let config = openraft::Config {
         // Only shown in logs.
         cluster_name: "seedbed".to_owned(),
-        election_timeout_min: election,
-        // etcd's spread: a split vote is resolved in a round or two.
-        election_timeout_max: election * 2,
+        // A follower waits for the leader's lease, which is the greatest time-out, and then for a time drawn between the
+        // two: together, the upper half of etcd's range of one to two time-outs.
+        election_timeout_min: election / 2,
+        election_timeout_max: election,
         heartbeat_interval: heartbeat,
         // No suppression: a heartbeat also carries the commit index to followers that serve reads.
         heartbeat_min_interval: Some(0),
@@ -47,8 +48,8 @@ pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Co
         max_payload_entries: 300,
         // Entries in one WAL write.
         max_append_entries: Some(4096),
-        // A follower that lags by more than this gets a snapshot, if one covers it. Above `snapshot_entries`, or a
-        // snapshot would not cure the lag; at most what is kept, or there would be no entries to send instead.
+        // How far behind a learner may be and still be made a voter. A follower gets a snapshot when the entries that it
+        // needs have been purged, whatever this says.
         replication_lag_threshold: options.snapshot_entries + options.keep_entries,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
         // Without effect on our network, which chunks by itself.

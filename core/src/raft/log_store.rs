@@ -17,6 +17,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft::alias::{EntryOf, LogIdOf, VoteOf};
+use openraft::async_runtime::{Oneshot, OneshotSender};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::vote::leader_id_std::CommittedLeaderId;
 use openraft::{LogState, OptionalSend, RaftLogReader};
@@ -101,6 +102,18 @@ impl<R: Runtime> LogStore<R> {
     /// until they are released, since a state machine that loses its last applies in a crash has to apply them again.
     pub fn release(&self, index: u64) {
         self.inner.wal.release(index);
+    }
+
+    /// Resolves once everything that was appended, truncated or purged so far is durable.
+    pub async fn barrier(&self) -> Result<(), WalError> {
+        let (sender, receiver) = R::Oneshot::channel();
+        self.inner.wal.append([], move |outcome| drop(sender.send(outcome)))?;
+        receiver.await.unwrap_or(Err(WalError::Closed))
+    }
+
+    /// The index of the last entry, purged ones included; `None` if there never was one.
+    pub fn last_index(&self) -> Option<u64> {
+        self.window().last.map(|last| last.index)
     }
 
     /// What was written since the log was opened.

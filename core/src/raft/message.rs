@@ -28,7 +28,8 @@ pub(crate) enum PeerRequest<R: Runtime> {
     Propose(Command),
 }
 
-/// A piece of a snapshot. Pieces are sent one after the other; an offset that does not follow begins again.
+/// A piece of a snapshot. Pieces are sent one after the other: one that does not follow the last is refused, and
+/// offset 0 begins again.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub(crate) struct SnapshotChunk<R: Runtime> {

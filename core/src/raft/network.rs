@@ -22,6 +22,10 @@ use crate::runtime::{Runtime, Transport};
 /// How much of a snapshot one message carries.
 const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 
+/// How many times as long the installation of a snapshot may take as the transport of one piece. Each retry begins anew
+/// with a newer snapshot: too little, and a large store never arrives.
+const INSTALL_FACTOR: u32 = 60;
+
 /// Makes openraft's connections.
 pub struct PeerNetwork<R: Runtime> {
     transport: R::Transport,
@@ -50,7 +54,7 @@ pub struct Peer<R: Runtime> {
 
 impl<R: Runtime> Peer<R> {
     async fn call(&self, request: PeerRequest<R>, limit: Duration) -> Result<PeerReply<R>, RPCError<TypeConfig<R>>> {
-        // Every failure is `Unreachable`: openraft then backs off, and none of its requests minds being repeated.
+        // None of openraft's requests minds being repeated. After `Unreachable` it backs off, after a time-out it does not.
         let unreachable = |error: AnyError| RPCError::Unreachable(Unreachable::new(&error));
         match R::timeout(limit, self.transport.call(self.target, encode(&request))).await {
             Ok(Ok(reply)) => decode(&reply).map_err(|error| unreachable(AnyError::new(&error))),
@@ -159,6 +163,8 @@ impl<R: Runtime> Peer<R> {
                 data,
             };
             offset += chunk.data.len() as u64;
+            // The reply to the last piece comes after the whole snapshot has been installed.
+            let limit = if chunk.last { limit * INSTALL_FACTOR } else { limit };
             match (self.call(PeerRequest::Snapshot(chunk), limit).await?, following) {
                 // A reply before the end says that the receiver knows a greater vote.
                 (PeerReply::Snapshot(Some(response)), _) => return Ok(response),

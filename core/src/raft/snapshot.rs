@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::type_config::alias::SnapshotMetaOf;
 
@@ -47,9 +48,11 @@ impl<R: Runtime> ReceivedSnapshot<R> {
         Ok(())
     }
 
-    /// Removes the file: the snapshot is installed, or will not be.
-    pub(crate) fn discard(self) -> io::Result<()> {
-        self.disk.remove(&self.path)
+    /// Removes the file: the snapshot is installed, or will not be. One that cannot be removed now goes at the next start.
+    pub(crate) fn discard(self) {
+        if let Err(error) = self.disk.remove(&self.path) {
+            tracing::warn!(path = self.path, %error, "the file of a received snapshot stays");
+        }
     }
 }
 
@@ -59,6 +62,8 @@ impl<R: Runtime> ReceivedSnapshot<R> {
 pub(crate) struct Staging<R: Runtime> {
     disk: R::Disk,
     incoming: Mutex<BTreeMap<NodeId, Incoming<R>>>,
+    /// Files begun: each has a name of its own, since one may still be read when its sender begins again.
+    begun: AtomicU64,
 }
 
 struct Incoming<R: Runtime> {
@@ -73,19 +78,17 @@ impl<R: Runtime> Staging<R> {
         for name in disk.list(STAGING)? {
             disk.remove(&format!("{STAGING}/{name}"))?;
         }
-        Ok(Staging { disk, incoming: Mutex::default() })
+        Ok(Staging { disk, incoming: Mutex::default(), begun: AtomicU64::new(0) })
     }
 
     /// Takes a piece; the whole snapshot if it was the last.
     pub(crate) fn receive(&self, from: NodeId, chunk: &SnapshotChunk<R>) -> io::Result<Option<ReceivedSnapshot<R>>> {
         let mut incoming = self.incoming.lock().expect("no holder of this lock panics");
         if chunk.offset == 0 {
-            incoming.remove(&from);
-            let path = format!("{STAGING}/from-{from}");
-            match self.disk.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            if let Some(abandoned) = incoming.remove(&from) {
+                abandoned.received.discard();
             }
+            let path = format!("{STAGING}/from-{from}-{}", self.begun.fetch_add(1, Ordering::Relaxed));
             let file = self.disk.create(&path)?;
             let received = ReceivedSnapshot { disk: self.disk.clone(), path, file, size: 0 };
             incoming.insert(from, Incoming { meta: chunk.meta.clone(), received });

@@ -36,17 +36,19 @@ const APPLIED: &str = "applied";
 struct Progress<R: Runtime> {
     log_id: Option<LogId<R>>,
     membership: StoredMembership<R>,
+    /// Where the last snapshot that was installed ended. The log need not reach as far: it was replaced as well.
+    installed: Option<LogId<R>>,
 }
 
 impl<R: Runtime> Clone for Progress<R> {
     fn clone(&self) -> Self {
-        Progress { log_id: self.log_id.clone(), membership: self.membership.clone() }
+        Progress { log_id: self.log_id, membership: self.membership.clone(), installed: self.installed }
     }
 }
 
 impl<R: Runtime> Default for Progress<R> {
     fn default() -> Self {
-        Progress { log_id: None, membership: StoredMembership::<R>::default() }
+        Progress { log_id: None, membership: StoredMembership::<R>::default(), installed: None }
     }
 }
 
@@ -86,6 +88,12 @@ impl<R: Runtime> StateMachine<R> {
         Ok(StateMachine { node, store, log, applied, progress, compactor })
     }
 
+    /// The index of the last applied entry that only the log can have brought: none, if a snapshot was installed last.
+    pub(crate) fn replayed(&self) -> Option<u64> {
+        let Progress { log_id, installed, .. } = &self.progress;
+        log_id.as_ref().filter(|_| log_id != installed).map(|log_id| log_id.index())
+    }
+
     /// How far the log has been applied.
     pub fn applied(&self) -> Watermark {
         self.applied.clone()
@@ -94,20 +102,21 @@ impl<R: Runtime> StateMachine<R> {
     fn snapshot_of(store: &Store<R::Disk>) -> io::Result<SnapshotOf<TypeConfig<R>, SnapshotData<R>>> {
         let view = store.snapshot()?;
         let progress = Progress::<R>::read(view.meta(APPLIED))?;
-        let meta = SnapshotMetaOf::<TypeConfig<R>> {
-            last_log_id: progress.log_id,
-            last_membership: progress.membership,
-        };
+        let meta =
+            SnapshotMetaOf::<TypeConfig<R>> { last_log_id: progress.log_id, last_membership: progress.membership };
         Ok(Snapshot { meta, snapshot: SnapshotData::View(view) })
     }
 }
 
 /// Makes everything applied durable, and tells the log how far it may now forget.
 ///
+/// The log goes first: an entry may be committed, and applied here, before this member's own log has flushed it. A store
+/// that is ahead of its log after a crash cannot be told from one whose log was lost.
+///
 /// # Errors
-/// The store's: it is unusable from then on.
+/// The store's or the log's: it is unusable from then on.
 pub(crate) async fn flush<R: Runtime>(store: &Store<R::Disk>, log: &LogStore<R>) -> io::Result<()> {
-    store.flush::<R>().await?;
+    store.flush_after::<R, io::Error>(async { Ok(log.barrier().await?) }).await?;
     log.release(Progress::<R>::read(store.durable_meta(APPLIED)?)?.index());
     Ok(())
 }
@@ -127,10 +136,8 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
         let entries: Vec<_> = entries.try_collect().await?;
         let mut batch = self.store.begin().await?;
         if R::Mutants::active(Mutant::AppliedIndexApart) {
-            let ahead = Progress::<R> {
-                log_id: entries.last().map(|(entry, _)| entry.log_id),
-                membership: self.progress.membership.clone(),
-            };
+            let last = entries.last().map(|(entry, _)| entry.log_id);
+            let ahead = Progress::<R> { log_id: last, ..self.progress.clone() };
             batch.set_meta(APPLIED, &encode(&ahead));
             batch.commit()?;
             // Whoever makes the store durable now, for a snapshot, makes the index durable without the data.
@@ -177,15 +184,23 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
                 }
             }
         }
-        let progress = Progress::<R> { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
+        // A tail of the log that conflicts with the snapshot has been cut: that has to last, or it would be found beside
+        // the snapshot after a crash.
+        self.log.barrier().await?;
+        let progress = Progress::<R> {
+            log_id: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+            installed: meta.last_log_id,
+        };
         installer.set_meta(APPLIED, &encode(&progress));
         installer.finish::<R>().await?;
         if let SnapshotData::Received(received) = snapshot {
-            received.discard()?;
+            received.discard();
         }
         self.progress = progress;
         self.log.release(self.progress.index());
         self.applied.raise(self.progress.index());
+        self.compactor.poke();
         Ok(())
     }
 

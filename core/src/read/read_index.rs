@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::linearizable_read::LinearizerOption;
-use openraft_rt::{Instant, Watch, WatchReceiver, WatchSender};
+use openraft_rt::{Instant, Select2, Watch, WatchReceiver, WatchSender};
 use tokio::sync::Notify;
 
 use crate::raft::message::{PeerReply, PeerRequest, decode, encode};
 use crate::raft::{NodeId, Raft};
 use crate::runtime::{Mutant, Mutants, Runtime, Transport};
-use crate::watermark::Watermark;
+use crate::watermark::{Stop, Watermark};
 
 /// A read could not be made linearizable. Nothing has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,7 @@ struct Shared<R: Runtime> {
     /// One slot: somebody waits for the next round.
     poke: Notify,
     options: ReadOptions,
+    stop: Stop,
 }
 
 /// Times of the ReadIndex path.
@@ -85,16 +86,17 @@ impl<R: Runtime> Clone for ReadIndex<R> {
 }
 
 impl<R: Runtime> ReadIndex<R> {
-    /// Starts the loop that runs the rounds. It ends when raft does.
-    pub fn start(
+    /// Starts the loop that runs the rounds. It ends when it is told to, or raft does.
+    pub(crate) fn start(
         node: NodeId,
         raft: Raft<R>,
         transport: R::Transport,
         applied: Watermark,
         options: ReadOptions,
+        stop: Stop,
     ) -> Self {
         let next = Mutex::new(<R::Watch as Watch>::channel(None));
-        let shared = Arc::new(Shared { node, raft, transport, applied, next, poke: Notify::new(), options });
+        let shared = Arc::new(Shared { node, raft, transport, applied, next, poke: Notify::new(), options, stop });
         drop(R::spawn(shared.clone().rounds()));
         ReadIndex { shared }
     }
@@ -134,8 +136,10 @@ impl<R: Runtime> Shared<R> {
         // Those who wait, by the round that they joined, with the time after which they have given up.
         let mut waiting: Vec<(R::Instant, Sender<R>)> = Vec::new();
         loop {
-            if waiting.is_empty() {
-                self.poke.notified().await;
+            if waiting.is_empty()
+                && let Select2::First(()) = R::select2(self.stop.stopped(), self.poke.notified()).await
+            {
+                break;
             }
             let joined = std::mem::replace(
                 &mut *self.next.lock().expect("no holder of this lock panics"),
@@ -151,10 +155,12 @@ impl<R: Runtime> Shared<R> {
                         let _ = readers.send(Some(index));
                     }
                 }
-                Err(ReadError::Stopped) => return,
+                Err(ReadError::Stopped) => break,
                 Err(_) => R::sleep(self.options.retry).await,
             }
         }
+        // Whoever waits, or comes later, finds the channel closed: `index` tells him why.
+        self.next.lock().expect("no holder of this lock panics").0 = <R::Watch as Watch>::channel(None).0;
     }
 
     /// One round: by this member's raft if it leads, by a request to the leader if not.

@@ -25,8 +25,8 @@ pub enum TransportError {
     Lost(NodeId),
 }
 
-/// A member's connections to the others. Requests and replies may be lost, delayed, duplicated and reordered; what
-/// arrives is whole. Any number of calls may be under way at once.
+/// A member's connections to the others. Requests and replies may be lost, delayed and reordered; what arrives is whole,
+/// and arrives once: a forwarded change that came twice would be made twice. Any number of calls may be under way.
 pub trait Transport: Clone + Debug + Send + Sync + 'static {
     /// Sends a request and awaits the reply. May wait for ever: callers set their own time-outs, and give a call up by
     /// dropping it.

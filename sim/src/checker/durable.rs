@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use seedbed_proto::etcdserverpb::{RangeRequest, RangeResponse};
 
-use super::linearizable::{self, Placements};
+use super::linearizable::{self, Checked, Placements};
 use crate::history::{History, Operation, Outcome, Request, Response};
 use crate::outcome::Violation;
 
@@ -45,12 +45,22 @@ pub fn check(history: &History, finals: &[Final], evidence: Option<&Placements>)
     let mut extended = history.clone();
     extended.operations.push(read(history, first));
     match linearizable::check(&extended, evidence) {
-        Err(found) if linearizable::check(history, evidence).is_ok() => Err(violation(format!(
+        Err(found) if decided(history, evidence) => Err(violation(format!(
             "the final state, as member {} shows it, does not follow from what was acknowledged: {}",
             first.member, found.message
         ))),
+        // A search that was given up is not a pass.
+        Ok(Checked { undecided: Some(met), .. }) if decided(history, evidence) => Err(violation(format!(
+            "the search for an order that leads to the final state was given up; it first met: {}",
+            met.message
+        ))),
         _ => Ok(()),
     }
+}
+
+/// Whether the history alone has a verdict.
+fn decided(history: &History, evidence: Option<&Placements>) -> bool {
+    linearizable::check(history, evidence).is_ok_and(|checked| checked.undecided.is_none())
 }
 
 fn agree(first: &Final, other: &Final) -> Result<(), Violation> {

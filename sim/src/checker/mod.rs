@@ -3,6 +3,7 @@
 //! | Judge | Guarantee | Input |
 //! |---|---|---|
 //! | [`linearizable`] | strict serializability of the KV service | client history |
+//! | [`refusal`] | a refusal that follows from the request alone is given when it has to be, and only then | client history |
 //! | [`serializable`] | a serializable read is a state the store had, and a member never goes back | client history |
 //! | [`durable`] | no acknowledged write is lost, all members end alike | client history, final states |
 //! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
@@ -15,6 +16,7 @@ pub mod durable;
 pub mod election;
 pub mod generate;
 pub mod linearizable;
+pub mod refusal;
 pub mod replicas;
 pub mod search;
 pub mod serializable;

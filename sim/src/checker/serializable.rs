@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::linearizable::{self, Placements, check_with_serializable};
+use super::linearizable::{self, Checked, Placements, check_with_serializable};
 use crate::history::{History, Operation, Outcome};
 use crate::outcome::Violation;
 
@@ -28,6 +28,13 @@ pub fn check(history: &History, evidence: Option<&Placements>) -> Result<usize, 
     match check_with_serializable(history, evidence) {
         Err(violation) if linearizable::check(history, evidence).is_ok() => {
             Err(Violation { judge: JUDGE, message: violation.message })
+        }
+        // A search that was given up is not a pass.
+        Ok(Checked { undecided: Some(met), .. })
+            if linearizable::check(history, evidence).is_ok_and(|alone| alone.undecided.is_none()) =>
+        {
+            let message = format!("the search for an order of the reads was given up; it first met: {}", met.message);
+            Err(Violation { judge: JUDGE, message })
         }
         _ => Ok(reads.len()),
     }

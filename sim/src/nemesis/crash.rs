@@ -36,28 +36,30 @@ impl Nemesis for Crash {
 pub(super) struct CrashUnflushed {
     place: usize,
     target: Target,
-    stalled: Vec<NodeId>,
+    /// Whom it met, with the syncs that their disks had held up before.
+    stalled: Vec<(NodeId, u64)>,
     crashed: Vec<NodeId>,
-    lost: bool,
+    /// Whether a sync was held up until the crash.
+    unflushed: bool,
 }
 
 impl CrashUnflushed {
     pub(super) fn new(place: usize, target: Target) -> Self {
-        CrashUnflushed { place, target, stalled: Vec::new(), crashed: Vec::new(), lost: false }
+        CrashUnflushed { place, target, stalled: Vec::new(), crashed: Vec::new(), unflushed: false }
     }
 }
 
 impl Nemesis for CrashUnflushed {
     fn begin(&mut self, cluster: &mut Cluster) {
-        self.stalled = cluster.resolve(self.target);
-        for &id in &self.stalled {
+        for id in cluster.resolve(self.target) {
+            self.stalled.push((id, cluster.disk(id).stats().stalled_syncs));
             cluster.stall(id, self.place);
         }
     }
 
     fn proceed(&mut self, cluster: &mut Cluster) {
-        for &id in &self.stalled {
-            self.lost |= cluster.disk(id).unsynced() > 0;
+        for &(id, before) in &self.stalled {
+            self.unflushed |= cluster.disk(id).stats().stalled_syncs > before;
             if cluster.crash(id) {
                 self.crashed.push(id);
             }
@@ -69,6 +71,6 @@ impl Nemesis for CrashUnflushed {
         for &id in &self.crashed {
             cluster.boot(id);
         }
-        !self.crashed.is_empty() && self.lost
+        !self.crashed.is_empty() && self.unflushed
     }
 }

@@ -41,7 +41,8 @@ impl Nemesis for FsyncDelay {
 pub(super) struct FsyncStall {
     place: usize,
     target: Target,
-    stalled: Vec<NodeId>,
+    /// Whom it met, with the syncs that their disks had held up before.
+    stalled: Vec<(NodeId, u64)>,
 }
 
 impl FsyncStall {
@@ -52,18 +53,16 @@ impl FsyncStall {
 
 impl Nemesis for FsyncStall {
     fn begin(&mut self, cluster: &mut Cluster) {
-        self.stalled = cluster.resolve(self.target);
-        for &id in &self.stalled {
+        for id in cluster.resolve(self.target) {
+            self.stalled.push((id, cluster.disk(id).stats().stalled_syncs));
             cluster.stall(id, self.place);
         }
     }
 
     fn end(&mut self, cluster: &mut Cluster) -> bool {
-        // Whoever had something to sync still has it.
-        let effect = self.stalled.iter().any(|&id| cluster.disk(id).unsynced() > 0);
-        for &id in &self.stalled {
+        for &(id, _) in &self.stalled {
             cluster.unstall(id, self.place);
         }
-        effect
+        self.stalled.iter().any(|&(id, before)| cluster.disk(id).stats().stalled_syncs > before)
     }
 }

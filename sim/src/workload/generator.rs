@@ -8,7 +8,7 @@ use seedbed_proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
 };
 
-use crate::history::{Request, value_of};
+use crate::history::{Request, Response, value_of};
 use crate::plan::{Mix, WorkloadPlan};
 use crate::rng::Draw;
 
@@ -20,17 +20,32 @@ pub struct Generator {
     mix: Mix,
     /// The greatest revision that this client has seen.
     seen: i64,
+    /// The last value that it has seen.
+    value: Bytes,
 }
 
 impl Generator {
     /// A generator that draws from `rng`.
     pub fn new(rng: Pcg64, plan: &WorkloadPlan) -> Self {
-        Generator { rng, keys: plan.keys, value_bytes: plan.value_bytes as usize, mix: plan.mix.clone(), seen: 1 }
+        Generator {
+            rng,
+            keys: plan.keys,
+            value_bytes: plan.value_bytes as usize,
+            mix: plan.mix.clone(),
+            seen: 1,
+            value: Bytes::new(),
+        }
     }
 
-    /// The client has seen this revision: reads of the past and compactions go near it.
-    pub fn saw(&mut self, revision: i64) {
-        self.seen = self.seen.max(revision);
+    /// The client has seen this answer: reads of the past and compactions go near its revision, and compares ask for a
+    /// value of it.
+    pub fn saw(&mut self, response: &Response) {
+        self.seen = self.seen.max(response.revision());
+        if let Response::Range(range) = response
+            && let Some(kv) = range.kvs.last()
+        {
+            self.value = kv.value.clone();
+        }
     }
 
     /// The request of an operation; what it writes carries the operation's number.
@@ -54,7 +69,8 @@ impl Generator {
             Some(4) => Request::DeleteRange(self.delete()),
             Some(5) => Request::Txn(self.txn(operation)),
             Some(_) => Request::Compact(CompactionRequest {
-                revision: self.seen - self.rng.between(0, 40).min(self.seen as u64) as i64,
+                // Now and then one that is still to come.
+                revision: self.seen + 4 - self.rng.between(0, 44).min(self.seen as u64) as i64,
                 physical: self.rng.chance(200),
             }),
         }
@@ -131,7 +147,6 @@ impl Generator {
 
     fn txn(&mut self, operation: u64) -> TxnRequest {
         let compare = (0..self.rng.between(0, 2)).map(|_| self.compare()).collect();
-        // Distinct keys for the puts of one branch: a duplicate is refused, which is worth a try now and then only.
         let success = self.branch(operation, true);
         let failure = self.branch(operation, false);
         TxnRequest { compare, success, failure }
@@ -170,7 +185,7 @@ impl Generator {
             0 => (CompareTarget::Version, TargetUnion::Version(self.rng.between(0, 3) as i64)),
             1 => (CompareTarget::Create, TargetUnion::CreateRevision(self.past())),
             2 => (CompareTarget::Mod, TargetUnion::ModRevision(self.past())),
-            3 => (CompareTarget::Value, TargetUnion::Value(value_of(self.seen as u64, self.value_bytes))),
+            3 => (CompareTarget::Value, TargetUnion::Value(self.value.clone())),
             _ => (CompareTarget::Lease, TargetUnion::Lease(0)),
         };
         Compare { result: result as i32, target: target as i32, key, range_end, target_union: Some(union) }

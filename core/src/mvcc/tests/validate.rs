@@ -96,6 +96,9 @@ fn overlaps_across_levels() {
 #[test]
 fn overlaps_that_etcd_overlooks() {
     assert_eq!(judged(vec![delete_op("a", "\0"), put_op("b")]), Ok(()));
+    // A range whose end is not above its start deletes nothing.
+    assert_eq!(judged(vec![delete_op("b", "a"), put_op("b")]), Ok(()));
+    assert_eq!(judged(vec![delete_op("b", "b"), put_op("b")]), Ok(()));
     let (puts, deletes) = (txn_op(vec![put_op("a")], vec![]), txn_op(vec![delete_op("a", "")], vec![]));
     assert_eq!(judged(vec![puts.clone(), deletes.clone()]), Ok(()));
     assert_eq!(judged(vec![deletes, puts]), Err(Invalid::DuplicateKey));

@@ -11,6 +11,7 @@ use crate::mvcc::{self, Store};
 use crate::raft::{LogStore, NodeId, StateMachine, TypeConfig};
 use crate::runtime::{Disk, Host, Runtime};
 use crate::wal::WalOptions;
+use crate::watermark::Stop;
 
 impl<R: Runtime, W: World<R>> Suite<R, W> {
     /// The log store and the state machine are what openraft expects of them, on this runtime.
@@ -39,7 +40,8 @@ impl<R: Runtime> StoreBuilder<TypeConfig<R>, LogStore<R>, StateMachine<R>> for S
         let log = LogStore::open(self.disk.clone(), &wal, self.node, WalOptions::default());
         let log = log.await.expect("an empty log opens");
         let store = Store::open(&self.disk, &store, mvcc::Options::default()).await.expect("an empty store opens");
-        let machine = StateMachine::new(self.node, store.clone(), log.clone(), Compactor::start(store));
+        let machine =
+            StateMachine::new(self.node, store.clone(), log.clone(), Compactor::start(store, Stop::default()));
         Ok(((), log, machine.expect("an empty store has no progress to misread")))
     }
 }
