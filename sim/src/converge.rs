@@ -65,7 +65,8 @@ pub async fn converge(
     let prober = plan.workload.clients + 1;
     let mut client = Client::new(prober, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
     let work = async {
-        for id in cluster.borrow().ids() {
+        let ids = cluster.borrow().ids();
+        for id in ids {
             serve(&mut client, id).await;
         }
         loop {

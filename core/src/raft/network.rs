@@ -155,13 +155,7 @@ impl<R: Runtime> Peer<R> {
         let mut offset = 0;
         loop {
             let following = next()?;
-            let chunk = SnapshotChunk {
-                vote: vote.clone(),
-                meta: snapshot.meta.clone(),
-                offset,
-                last: following.is_none(),
-                data,
-            };
+            let chunk = SnapshotChunk { vote, meta: snapshot.meta.clone(), offset, last: following.is_none(), data };
             offset += chunk.data.len() as u64;
             // The reply to the last piece comes after the whole snapshot has been installed.
             let limit = if chunk.last { limit * INSTALL_FACTOR } else { limit };

@@ -126,7 +126,7 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
     type SnapshotBuilder = SnapshotBuilder<R>;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId<R>>, StoredMembership<R>), io::Error> {
-        Ok((self.progress.log_id.clone(), self.progress.membership.clone()))
+        Ok((self.progress.log_id, self.progress.membership.clone()))
     }
 
     async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>

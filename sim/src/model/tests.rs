@@ -92,8 +92,12 @@ fn the_limit_is_cut_last_and_count_heeds_nothing() {
     let mut kv = store(&[("a", "3"), ("b", "2"), ("c", "1"), ("d", "0")]);
     let response = read(&mut kv, RangeRequest { limit: 2, min_mod_revision: 3, ..range("a", "\0") });
     assert_eq!((keys(&response), response.more, response.count), (vec!["b".into(), "c".into()], true, 4));
-    let response = read(&mut kv, RangeRequest { limit: 2, sort_target: SortTarget::Value as i32, ..range("a", "\0") });
-    assert_eq!(keys(&response), ["d", "c"]);
+    let by_value = RangeRequest { limit: 2, sort_target: SortTarget::Value as i32, ..range("a", "\0") };
+    let ascending = RangeRequest { sort_order: SortOrder::Ascend as i32, ..by_value.clone() };
+    assert_eq!(keys(&read(&mut kv, ascending)), ["d", "c"]);
+    // Without an order, etcd reads one key beyond the limit, in key order, and sorts those.
+    let response = read(&mut kv, by_value);
+    assert_eq!((keys(&response), response.more, response.count), (vec!["c".into(), "b".into()], true, 4));
     let response = read(&mut kv, RangeRequest { sort_order: SortOrder::Descend as i32, ..range("a", "\0") });
     assert_eq!(keys(&response), ["d", "c", "b", "a"]);
     let response = read(&mut kv, RangeRequest { count_only: true, limit: 1, ..range("a", "\0") });
