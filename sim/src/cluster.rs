@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use madsim::task::NodeId as SimNode;
-use seedbed_core::api::{Dispatch, Limits, OperationId};
+use seedbed_core::api::{Limits, OperationId};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, Status};
 use seedbed_core::raft::{NodeId, RaftOptions};

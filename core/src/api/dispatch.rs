@@ -8,9 +8,6 @@ use super::kv::KvService;
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::runtime::Runtime;
 
-/// The message of the answer to a path that names no method.
-pub const UNKNOWN_METHOD: &str = "unknown method";
-
 /// The client operation that a request belongs to, as an extension of the request. Only a simulated client sets it; it
 /// travels in the log entry, so that a judge can find out whether an operation without an answer took effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,20 +18,6 @@ impl OperationId {
     pub fn of<M>(request: &tonic::Request<M>) -> OperationId {
         request.extensions().get().copied().unwrap_or_default()
     }
-}
-
-/// Calls the services of one member.
-pub trait Dispatch {
-    /// Calls the method at `path` (for instance `/etcdserverpb.KV/Put`) with an encoded request.
-    ///
-    /// # Errors
-    /// The method's; `Unimplemented` if there is no such method, `InvalidArgument` if the request cannot be decoded.
-    fn dispatch(
-        &self,
-        path: &str,
-        operation: OperationId,
-        request: Bytes,
-    ) -> impl Future<Output = Result<Bytes, Status>> + Send;
 }
 
 fn decode<M: Message + Default>(operation: OperationId, encoded: Bytes) -> Result<tonic::Request<M>, Status> {
@@ -48,15 +31,19 @@ fn encode<M: Message>(response: tonic::Response<M>) -> Bytes {
     response.into_inner().encode_to_vec().into()
 }
 
-impl<R: Runtime> Dispatch for KvService<R> {
-    async fn dispatch(&self, path: &str, operation: OperationId, request: Bytes) -> Result<Bytes, Status> {
+impl<R: Runtime> KvService<R> {
+    /// Calls the method at `path` (for instance `/etcdserverpb.KV/Put`) with an encoded request.
+    ///
+    /// # Errors
+    /// The method's; `Unimplemented` if there is no such method, `InvalidArgument` if the request cannot be decoded.
+    pub async fn dispatch(&self, path: &str, operation: OperationId, request: Bytes) -> Result<Bytes, Status> {
         match path {
             "/etcdserverpb.KV/Range" => self.range(decode(operation, request)?).await.map(encode),
             "/etcdserverpb.KV/Put" => self.put(decode(operation, request)?).await.map(encode),
             "/etcdserverpb.KV/DeleteRange" => self.delete_range(decode(operation, request)?).await.map(encode),
             "/etcdserverpb.KV/Txn" => self.txn(decode(operation, request)?).await.map(encode),
             "/etcdserverpb.KV/Compact" => self.compact(decode(operation, request)?).await.map(encode),
-            _ => Err(Status::new(Code::Unimplemented, UNKNOWN_METHOD)),
+            _ => Err(Status::new(Code::Unimplemented, format!("no method is called {path}"))),
         }
     }
 }

@@ -4,6 +4,6 @@ mod dispatch;
 mod error;
 mod kv;
 
-pub use self::dispatch::{Dispatch, OperationId, UNKNOWN_METHOD};
+pub use self::dispatch::OperationId;
 pub use self::error::ApiError;
 pub use self::kv::{KvService, Limits};

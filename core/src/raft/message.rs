@@ -78,7 +78,10 @@ pub(crate) struct MalformedMessage {
 
 /// Encodes a message.
 pub(crate) fn encode<M: Serialize>(message: &M) -> Bytes {
-    postcard::to_allocvec(message).expect("encoding to memory fails only for types of unknown length").into()
+    // Most messages are this small: a buffer that grows from nothing is copied several times on the way.
+    let buffer = Vec::with_capacity(256);
+    let encoded = postcard::to_extend(message, buffer);
+    encoded.expect("encoding to memory fails only for types of unknown length").into()
 }
 
 /// Decodes a message.
