@@ -12,11 +12,12 @@
 //!           runtime       Clock, Disk, Transport: all that differs between a server and a simulation
 //! ```
 //!
-//! Dependencies run downwards only. Nothing here knows the simulator: what differs stands behind a trait of
+//! Dependencies run downwards, but that raft's peer server asks the ReadIndex path for followers. Nothing here knows the simulator: what differs stands behind a trait of
 //! [`runtime`].
 
 pub mod api;
 mod compactor;
+pub mod ids;
 pub mod mvcc;
 pub mod node;
 pub mod raft;

@@ -59,9 +59,12 @@ impl Failure {
     pub fn plan_file(&self) -> String {
         // A plan that was read from a file may call its scenario anything: a name must not leave the folder.
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-        format!("{}-{}.json", self.scenario.chars().map(plain).collect::<String>(), self.seed)
+        format!("{PLANS}/{}-{}.json", self.scenario.chars().map(plain).collect::<String>(), self.seed)
     }
 }
+
+/// The folder of the plans of failures.
+const PLANS: &str = "plans";
 
 impl Summary {
     /// One line: how many runs, how many with a violation.
@@ -91,12 +94,17 @@ impl Summary {
         page
     }
 
-    /// Writes `summary.md` and the plans of the failures into a folder, which is made if it is not there. Plans of
-    /// earlier sweeps stay.
+    /// Writes `summary.md`, and the plans of the failures into `plans/`, in a folder, which is made if it is not there.
+    /// Plans of an earlier sweep go.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let named =
             |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        fs::create_dir_all(folder).map_err(|error| named(folder, error))?;
+        let plans = folder.join(PLANS);
+        match fs::remove_dir_all(&plans) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&plans, error)),
+            _ => {}
+        }
+        fs::create_dir_all(&plans).map_err(|error| named(&plans, error))?;
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
             fs::write(&path, text).map_err(|error| named(&path, error))

@@ -16,6 +16,7 @@ use crate::attempt::simulate;
 use crate::catalogue;
 use crate::commands;
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 use crate::seeds::{Seeds, Shard};
 
 const ABOUT: &str = "\
@@ -203,11 +204,12 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fai
         }
         Err(error) => return Err(Failure::Usage(one_line(&error))),
     };
-    let mut out = io::stdout().lock();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut out = Output::new(io::stdout().lock(), stop.clone());
     let exit = match cli.command.unwrap_or(Command::Run(RunArgs { scenarios: Vec::new(), sweep: cli.sweep })) {
-        Command::Run(args) => commands::run::run(&args, simulate, &*interrupts()?, &mut out),
+        Command::Run(args) => commands::run::run(&args, simulate, interrupts(&stop)?, &mut out),
         Command::Replay(args) => commands::replay::replay(&args, &mut out),
-        Command::Mutants(args) => commands::mutants::mutants(&args, &*interrupts()?, &mut out),
+        Command::Mutants(args) => commands::mutants::mutants(&args, interrupts(&stop)?, &mut out),
         Command::List(args) => commands::list::list(&args, &mut out),
     }?;
     out.flush()?;
@@ -215,9 +217,8 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fai
 }
 
 /// Set by the first Ctrl-C; the second ends the process as if there were no handler.
-fn interrupts() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
+fn interrupts(stop: &Arc<AtomicBool>) -> Result<&AtomicBool, Failure> {
+    let flag = Arc::clone(stop);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);

@@ -3,6 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::output::note;
+
 /// The end of a command that did what it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -39,10 +41,8 @@ impl From<Exit> for ExitCode {
 pub(crate) fn reported(result: Result<Exit, Failure>) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
-        // Whoever read the output (`| head`) has seen enough.
-        Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success.into(),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            note(&format!("error: {failure}"));
             ExitCode::from(2)
         }
     }

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::note;
+
 /// Shown on standard error, so that standard output holds results only.
 pub(crate) enum Progress {
     Bar(ProgressBar),
@@ -36,8 +38,8 @@ impl Progress {
     /// Something worth a line of its own.
     pub(crate) fn line(&self, line: &str) {
         match self {
-            Progress::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
-            Progress::Lines => eprintln!("{line}"),
+            Progress::Bar(bar) => bar.suspend(|| note(line)),
+            Progress::Lines => note(line),
             Progress::Silent => {}
         }
     }

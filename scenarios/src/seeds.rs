@@ -41,6 +41,12 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
+    /// How many seeds of a range are part of the share.
+    pub(crate) fn count(self, seeds: &Range<u64>) -> u64 {
+        let below = |end: u64| end / self.of + u64::from(end % self.of > self.index);
+        below(seeds.end) - below(seeds.start)
+    }
+
     /// Whether a seed is part of the share.
     pub(crate) fn has(self, seed: u64) -> bool {
         seed % self.of == self.index

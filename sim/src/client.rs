@@ -105,7 +105,8 @@ impl Client {
             }
             None => (None, Outcome::Unknown),
         };
-        recorder.complete(token, server, outcome.clone(), true_now_ns());
+        let operation = recorder.complete(token, server, outcome.clone(), true_now_ns());
+        tracing::debug!("{operation}");
         outcome
     }
 }

@@ -327,13 +327,14 @@ impl Recorder {
     }
 
     /// The operation has ended; `server` is who answered it, where that is known better than at its invocation.
-    pub fn complete(&mut self, token: Token, server: Option<Server>, outcome: Outcome, now: u64) {
+    pub fn complete(&mut self, token: Token, server: Option<Server>, outcome: Outcome, now: u64) -> &Operation {
         let operation = &mut self.history.operations[token.place];
         if let Some(server) = server {
             (operation.member, operation.incarnation) = (server.member, server.incarnation);
         }
         operation.returned = now.max(operation.invoked);
         operation.outcome = outcome;
+        operation
     }
 
     /// The history. What is still under way is unknown.

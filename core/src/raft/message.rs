@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, Reply};
-use super::type_config::{NodeId, TypeConfig};
+use super::type_config::TypeConfig;
+use crate::ids::NodeId;
 use crate::runtime::Runtime;
 
 /// A request of one member to another.

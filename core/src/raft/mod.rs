@@ -31,7 +31,8 @@ pub use self::server::PeerServer;
 pub use self::snapshot::SnapshotData;
 pub use self::state_machine::StateMachine;
 pub(crate) use self::state_machine::flush;
-pub use self::type_config::{NodeId, Term, TypeConfig};
+pub use self::type_config::TypeConfig;
+pub use crate::ids::{NodeId, Term};
 
 /// openraft's handle, for a runtime.
 pub type Raft<R> = openraft::Raft<TypeConfig<R>, StateMachine<R>>;

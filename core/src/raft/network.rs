@@ -16,7 +16,8 @@ use openraft_rt::Select2;
 
 use super::message::{PeerReply, PeerRequest, SnapshotChunk, decode, encode};
 use super::snapshot::SnapshotData;
-use super::type_config::{NodeId, TypeConfig};
+use super::type_config::TypeConfig;
+use crate::ids::NodeId;
 use crate::runtime::{Runtime, Transport};
 
 /// How much of a snapshot one message carries.

@@ -17,7 +17,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use super::Raft;
 use super::command::{Command, Reply};
 use super::message::{PeerReply, PeerRequest, decode, encode};
-use super::type_config::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::{Runtime, Transport, TransportError};
 use crate::watermark::Watermark;
 

@@ -11,7 +11,7 @@ use openraft::storage::Snapshot;
 use super::Raft;
 use super::message::{PeerReply, PeerRequest, SnapshotChunk, decode, encode};
 use super::snapshot::{SnapshotData, Staging};
-use super::type_config::NodeId;
+use crate::ids::NodeId;
 use crate::read::ReadIndex;
 use crate::runtime::{Handler, Mutant, Mutants, Runtime};
 

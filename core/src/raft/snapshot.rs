@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use openraft::type_config::alias::SnapshotMetaOf;
 
 use super::message::SnapshotChunk;
-use super::type_config::{NodeId, TypeConfig};
+use super::type_config::TypeConfig;
+use crate::ids::NodeId;
 use crate::mvcc::StoreSnapshot;
 use crate::runtime::{Disk, File, Runtime};
 

@@ -4,7 +4,7 @@
 //! own seams, at the moment they become true, since openraft's metrics skip states. A probe only listens: nothing it
 //! does may change what the store does.
 
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 
 /// An entry as one member applied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

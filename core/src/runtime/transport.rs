@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 
 /// Answers a request of the member named. The future is polled to its end even if the asker has gone.
 pub type Handler = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::record::Disorder;
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 
 /// A failure of the write-ahead log. Once one of them stops the writer, every later call answers the same one.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -45,7 +45,7 @@ pub use self::recovery::{Cut, Recovered, RecoveredEntry};
 use self::stats::Counters;
 pub use self::stats::WalStats;
 use self::writer::{Directory, Writer};
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::Runtime;
 
 /// How a log is kept.

@@ -19,7 +19,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes};
 
-use crate::raft::{NodeId, Term};
+use crate::ids::{NodeId, Term};
 
 /// The identity of an entry. Ordered by term, then index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,7 +18,7 @@
 use crc32c::{crc32c, crc32c_append};
 
 use super::record::{LogId, State, Vote};
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 
 /// What a disk writes as a unit, and the unit of frames.
 pub(super) const SECTOR: usize = 512;

@@ -15,7 +15,7 @@ use openraft::OptionalSend;
 use openraft::async_runtime::AsyncRuntime;
 
 use super::segment::SECTOR;
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::{
     Clock, Disk, File, Handler, Mutants, NoMutants, NoProbe, Probe, Runtime, Transport, TransportError,
 };

@@ -27,7 +27,7 @@ use super::queue::{Batch, Next, Queue, Waiter};
 use super::record::State;
 use super::segment::{FRAME_HEADER_BYTES, FrameHeader, HEADER_BYTES, SegmentHeader, file_name, padded};
 use super::stats::Counters;
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::{Disk, File, Mutant, Mutants, Runtime};
 
 /// The directory of the log, on its disk.

@@ -13,6 +13,7 @@ use crate::attempt;
 use crate::catalogue;
 use crate::cli::ReplayArgs;
 use crate::exit::{Exit, Failure};
+use crate::output::note;
 use crate::record::{self, RunRecord};
 use crate::sweep::Finished;
 
@@ -28,7 +29,6 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
 
     let mut log = Log::of(args)?;
     let attempt = attempt::run(attempt::simulate, &plan, Options { log: log.dispatch(plan.seed, args)? })?;
-    log.flush()?;
     let run = Finished {
         plan: Arc::new(plan),
         outcome: attempt.outcome,
@@ -45,8 +45,10 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
     let hash = run.outcome.trace_hash;
     let differs = args.expect_hash.filter(|expected| *expected != hash);
     if let Some(expected) = differs {
-        eprintln!("the trace hash is {}, not {}", record::hash(hash), record::hash(expected));
+        note(&format!("the trace hash is {}, not {}", record::hash(hash), record::hash(expected)));
     }
+    // After the verdict, which a full disk must not hide.
+    log.finish()?;
     Ok(if run.violated() || differs.is_some() { Exit::Violation } else { Exit::Success })
 }
 
@@ -68,8 +70,15 @@ fn plan(args: &ReplayArgs) -> Result<Plan, Failure> {
 }
 
 /// Where log lines go. Clones go to the same place.
+///
+/// A line that cannot be written is not the run's affair: the first error is kept until the end.
 #[derive(Clone)]
-struct Log(Arc<Mutex<Box<dyn Write + Send>>>);
+struct Log(Arc<Mutex<Sink>>);
+
+struct Sink {
+    writer: Box<dyn Write + Send>,
+    failed: Option<io::Error>,
+}
 
 impl Log {
     fn of(args: &ReplayArgs) -> Result<Log, Failure> {
@@ -80,7 +89,7 @@ impl Log {
                 Box::new(BufWriter::new(File::create(path).map_err(named)?))
             }
         };
-        Ok(Log(Arc::new(Mutex::new(writer))))
+        Ok(Log(Arc::new(Mutex::new(Sink { writer, failed: None }))))
     }
 
     fn dispatch(&self, seed: u64, args: &ReplayArgs) -> Result<Option<Dispatch>, Failure> {
@@ -91,19 +100,40 @@ impl Log {
         Ok(Some(Dispatch::new(subscriber)))
     }
 
-    fn writer(&self) -> MutexGuard<'_, Box<dyn Write + Send>> {
+    fn sink(&self) -> MutexGuard<'_, Sink> {
         // After a panic in the middle of a line, what was written is still wanted.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is left, and says what went wrong on the way. A reader who has gone is nothing wrong.
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        match self.sink().failed.take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(io::Error::new(error.kind(), format!("the log is incomplete: {error}")).into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer().write(bytes)
+        let sink = &mut *self.sink();
+        if sink.failed.is_none()
+            && let Err(error) = sink.writer.write_all(bytes)
+        {
+            sink.failed = Some(error);
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer().flush()
+        let sink = &mut *self.sink();
+        if let Err(error) = sink.writer.flush() {
+            sink.failed.get_or_insert(error);
+        }
+        Ok(())
     }
 }
 

@@ -24,13 +24,17 @@ pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut i
     let seeds: Range<u64> = seeds.0.clone();
     let in_shard = |seed: &u64| shard.is_none_or(|shard| shard.has(*seed));
     let jobs = scenarios.iter().flat_map(|scenario| {
-        seeds
-            .clone()
-            .filter(in_shard)
-            .map(|seed| Job { plan: scenario.plan(seed), verify: *verify_every != 0 && seed % verify_every == 0 })
+        // By the place within the share, so that every share has its sample.
+        (0..).zip(seeds.clone().filter(in_shard)).map(|(nth, seed): (u64, u64)| Job {
+            plan: scenario.plan(seed),
+            verify: *verify_every != 0 && nth.is_multiple_of(*verify_every),
+        })
     });
+    // Before the sweep, and not after it, is the time to find out that its results cannot be kept.
+    Summary::default().write(folder)?;
 
-    let steps = (seeds.end - seeds.start).saturating_mul(scenarios.len() as u64);
+    let share = shard.map_or(seeds.end - seeds.start, |shard| shard.count(&seeds));
+    let steps = share.saturating_mul(scenarios.len() as u64);
     let progress = Progress::new(steps, common.json);
     let mut tally = Tally::default();
     sweep(jobs, runner, common.jobs(), stop, |run| {
@@ -48,9 +52,11 @@ pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut i
 
     let mut summary = tally.summary;
     summary.interrupted = stop.load(Ordering::Relaxed);
-    summary.write(folder)?;
     if !common.json {
         print(&summary, out)?;
+    }
+    summary.write(folder)?;
+    if !common.json {
         writeln!(out, "{}; written to {}", summary.verdict(), folder.join("summary.md").display())?;
     }
     Ok(match (summary.failures.is_empty(), summary.interrupted) {
@@ -86,6 +92,7 @@ fn print(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  {judge}: {message}")?;
         }
         writeln!(out, "  replay: {}", failure.replay)?;
+        writeln!(out, "  plan:   {}", failure.plan_file())?;
     }
     writeln!(out)
 }

@@ -100,7 +100,8 @@ pub async fn run(cluster: &RefCell<Cluster>, faults: &[Fault]) -> BTreeMap<&'sta
         let family = family(&faults[place].fault);
         match stage {
             Stage::Begin => {
-                tracing::info!(family, "fault begins");
+                let leader = cluster.leader().map(|leader| leader.0);
+                tracing::info!(leader, fault = ?faults[place].fault, "fault begins");
                 nemeses[place].begin(cluster);
             }
             Stage::Proceed => nemeses[place].proceed(cluster),

@@ -57,7 +57,7 @@ pub struct ClusterPlan {
     pub members: u64,
     /// A leader's heartbeat interval.
     pub heartbeat_ms: u64,
-    /// The least election time-out; the greatest is twice that.
+    /// How long a follower hears nothing of a leader before it campaigns: 1.5 to 2 times this.
     pub election_ms: u64,
     /// Log entries between two snapshots.
     pub snapshot_entries: u64,

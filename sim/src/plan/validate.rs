@@ -21,6 +21,7 @@ const OPERATIONS_MAX: u64 = 10_000_000;
 const KEYS_MAX: u64 = 1_000_000;
 /// A request is at most 1.5 MiB in etcd.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
+const WRITTEN_BYTES_MAX: u64 = 256 << 20;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 1 << 32;
 
@@ -132,6 +133,11 @@ impl WorkloadPlan {
         within("workload.operations", self.operations, 1, OPERATIONS_MAX)?;
         within("workload.keys", self.keys, 1, KEYS_MAX)?;
         within("workload.value_bytes", self.value_bytes, 1, VALUE_BYTES_MAX)?;
+        // Every member keeps what is written, and so does the history.
+        let written = u64::from(self.operations) * u64::from(self.value_bytes);
+        ensure(written <= WRITTEN_BYTES_MAX, "workload.value_bytes", || {
+            format!("{} operations write up to {written} bytes, more than {WRITTEN_BYTES_MAX}", self.operations)
+        })?;
         band("workload.think_ms", self.think_ms, TIME_MS_MAX)?;
         within("workload.timeout_ms", self.timeout_ms, 1, TIME_MS_MAX)?;
         let mix = &self.mix;

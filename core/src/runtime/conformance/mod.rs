@@ -20,7 +20,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::{Host, Runtime};
 
 /// What one part of a check may take. Far more than it needs: on real hardware others share the machine.

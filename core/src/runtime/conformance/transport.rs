@@ -10,7 +10,7 @@ use openraft_rt::Select2;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Suite, World};
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::{Handler, Host, Runtime, Transport};
 
 /// How long a call that must not be answered is waited for.

@@ -5,7 +5,7 @@ use std::io;
 use bytes::{Buf, BufMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 
 const MAGIC: [u8; 8] = *b"seedbed\n";
 

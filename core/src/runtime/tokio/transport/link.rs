@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::frame::{self, Header};
 use super::hello::{Hello, Identity, Refusal};
 use super::{TransportOptions, set_up, unpoisoned};
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::TransportError;
 use crate::runtime::tokio::TokioRuntime;
 

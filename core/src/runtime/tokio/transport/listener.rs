@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::frame::{self, Header};
 use super::hello::{Hello, Identity, Refusal};
 use super::{TransportOptions, set_up, unpoisoned};
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::Handler;
 use crate::runtime::tokio::TokioRuntime;
 

@@ -39,7 +39,7 @@ use tokio::task::AbortHandle;
 
 use self::hello::Identity;
 use self::link::Link;
-use crate::raft::NodeId;
+use crate::ids::NodeId;
 use crate::runtime::{Handler, Transport, TransportError};
 
 /// Bounds of a [`TokioTransport`]. The members of a cluster must agree on `frame_bytes_max`.
