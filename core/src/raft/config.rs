@@ -28,6 +28,13 @@ pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Co
     let millis = |duration: Duration| duration.as_millis() as u64;
     let heartbeat = millis(options.heartbeat_interval);
     let election = millis(options.election_timeout);
+    // openraft takes both, and then does nothing else.
+    if heartbeat == 0 {
+        return Err("heartbeat interval must be at least 1 ms".to_owned());
+    }
+    if options.snapshot_entries == 0 {
+        return Err("entries between two snapshots must be at least 1".to_owned());
+    }
     // The field is deprecated, and a struct literal must name it.
     #[allow(deprecated)]
     let config = openraft::Config {
@@ -89,4 +96,51 @@ pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Co
         enable_leader_restore: Some(R::Mutants::active(Mutant::LeaderRestore)),
     };
     config.validate().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::testing::TestRuntime;
+
+    fn options(heartbeat_ms: u64, election_ms: u64) -> RaftOptions {
+        RaftOptions {
+            heartbeat_interval: Duration::from_millis(heartbeat_ms),
+            election_timeout: Duration::from_millis(election_ms),
+            snapshot_entries: 10_000,
+            keep_entries: 1_000,
+        }
+    }
+
+    /// Why options are refused.
+    fn refusal(options: &RaftOptions) -> String {
+        let line = openraft_config::<TestRuntime>(options).expect_err("nonsense");
+        assert!(!line.is_empty() && !line.contains('\n'), "{line}");
+        line
+    }
+
+    #[test]
+    fn etcds_times_are_taken_as_they_are_and_no_leader_is_restored() {
+        let config = openraft_config::<TestRuntime>(&options(100, 1000)).expect("etcd's own");
+        assert_eq!((config.heartbeat_interval, config.election_timeout_max), (100, 1000));
+        assert_eq!(config.enable_leader_restore, Some(false));
+        assert_eq!(config.enable_pre_vote, Some(true));
+        assert_eq!(config.allow_log_reversion, Some(false));
+    }
+
+    #[test]
+    fn an_election_that_does_not_leave_time_for_heartbeats_is_refused() {
+        for (heartbeat, election) in [(100, 100), (200, 100), (100, 150), (100, 200), (100, 0)] {
+            let line = refusal(&options(heartbeat, election));
+            assert!(line.contains("election"), "{line}");
+        }
+        openraft_config::<TestRuntime>(&options(100, 202)).expect("two heartbeats fit");
+    }
+
+    #[test]
+    fn options_that_would_never_rest_are_refused() {
+        refusal(&options(0, 1000));
+        refusal(&RaftOptions { heartbeat_interval: Duration::from_micros(900), ..options(0, 1000) });
+        refusal(&RaftOptions { snapshot_entries: 0, ..options(100, 1000) });
+    }
 }

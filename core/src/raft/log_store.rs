@@ -116,6 +116,11 @@ impl<R: Runtime> LogStore<R> {
         self.window().last.map(|last| last.index)
     }
 
+    /// Whether there is a vote in it, for this member or another.
+    pub fn has_vote(&self) -> bool {
+        self.window().vote.is_some()
+    }
+
     /// What was written since the log was opened.
     pub fn stats(&self) -> WalStats {
         self.inner.wal.stats()

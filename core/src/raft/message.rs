@@ -89,3 +89,6 @@ pub(crate) fn encode<M: Serialize>(message: &M) -> Bytes {
 pub(crate) fn decode<M: DeserializeOwned>(encoded: &[u8]) -> Result<M, MalformedMessage> {
     postcard::from_bytes(encoded).map_err(|source| MalformedMessage { length: encoded.len(), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,3 +110,6 @@ impl<R: Runtime> Staging<R> {
         Ok(incoming.remove(&from).map(|whole| whole.received))
     }
 }
+
+#[cfg(test)]
+mod tests;

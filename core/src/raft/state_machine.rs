@@ -89,6 +89,11 @@ impl<R: Runtime> StateMachine<R> {
         Ok(StateMachine { node, store, log, applied, progress, compactor })
     }
 
+    /// The index of the last applied entry.
+    pub(crate) fn last_applied(&self) -> Option<u64> {
+        self.progress.log_id.as_ref().map(|log_id| log_id.index())
+    }
+
     /// The index of the last applied entry that only the log can have brought: none, if a snapshot was installed last.
     pub(crate) fn replayed(&self) -> Option<u64> {
         let Progress { log_id, installed, .. } = &self.progress;
