@@ -61,7 +61,10 @@ pub enum StartError {
     Io(#[from] io::Error),
     /// The store has applied entries that the log does not have: the log, and the vote in it, have been lost. A member
     /// without its vote must not take part under its old number, or it may vote twice in a term.
-    #[error("the log ends at {last:?}, but the store has applied entry {applied}: the log has been lost")]
+    #[error("the log ends at {}, but the store has applied entry {applied}: the log has been lost", match last {
+        Some(last) => format!("entry {last}"),
+        None => "nothing".to_owned(),
+    })]
     LogLost {
         /// The last entry of the log, if there is any.
         last: Option<u64>,

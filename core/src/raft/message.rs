@@ -87,7 +87,12 @@ pub(crate) fn encode<M: Serialize>(message: &M) -> Bytes {
 
 /// Decodes a message.
 pub(crate) fn decode<M: DeserializeOwned>(encoded: &[u8]) -> Result<M, MalformedMessage> {
-    postcard::from_bytes(encoded).map_err(|source| MalformedMessage { length: encoded.len(), source })
+    let malformed = |source| MalformedMessage { length: encoded.len(), source };
+    match postcard::take_from_bytes(encoded).map_err(malformed)? {
+        (message, []) => Ok(message),
+        // A longer message is another one, of a newer member perhaps: half of it must not be acted on.
+        _ => Err(malformed(postcard::Error::DeserializeBadEncoding)),
+    }
 }
 
 #[cfg(test)]

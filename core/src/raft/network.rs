@@ -23,9 +23,10 @@ use crate::runtime::{Runtime, Transport};
 /// How much of a snapshot one message carries.
 const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 
-/// How many times as long the installation of a snapshot may take as the transport of one piece. Each retry begins anew
-/// with a newer snapshot: too little, and a large store never arrives.
-const INSTALL_FACTOR: u32 = 60;
+/// How fast a receiver installs a snapshot at the least. The reply to the last piece comes after that: with too little
+/// time a large store never arrives, since each retry begins anew with a newer snapshot; with too much, a follower whose
+/// last piece was lost waits for it.
+const INSTALL_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// Makes openraft's connections.
 pub struct PeerNetwork<R: Runtime> {
@@ -158,9 +159,9 @@ impl<R: Runtime> Peer<R> {
             let following = next()?;
             let chunk = SnapshotChunk { vote, meta: snapshot.meta.clone(), offset, last: following.is_none(), data };
             offset += chunk.data.len() as u64;
-            // The reply to the last piece comes after the whole snapshot has been installed.
-            let limit = if chunk.last { limit * INSTALL_FACTOR } else { limit };
-            match (self.call(PeerRequest::Snapshot(chunk), limit).await?, following) {
+            let install =
+                if chunk.last { Duration::from_secs(offset / INSTALL_BYTES_PER_SECOND) } else { Duration::ZERO };
+            match (self.call(PeerRequest::Snapshot(chunk), limit + install).await?, following) {
                 // A reply before the end says that the receiver knows a greater vote.
                 (PeerReply::Snapshot(Some(response)), _) => return Ok(response),
                 (PeerReply::Snapshot(None), Some(more)) => data = more,

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use seedbed_reports::{Failure as FailedRun, Row, Summary};
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut i
     let mut summary = tally.summary;
     summary.interrupted = stop.load(Ordering::Relaxed);
     if !common.json {
-        print(&summary, out)?;
+        print(&summary, folder, out)?;
     }
     summary.write(folder)?;
     if !common.json {
@@ -84,7 +85,7 @@ fn replay_command(run: &Finished) -> String {
     record::replay(&run.plan.scenario, run.plan.seed, run.plan.mutant.as_deref())
 }
 
-fn print(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+fn print(summary: &Summary, folder: &Path, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", summary.table())?;
     for failure in &summary.failures {
         writeln!(out, "\n{} seed {}", failure.scenario, failure.seed)?;
@@ -92,7 +93,7 @@ fn print(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  {judge}: {message}")?;
         }
         writeln!(out, "  replay: {}", failure.replay)?;
-        writeln!(out, "  plan:   {}", failure.plan_file())?;
+        writeln!(out, "  plan: {}", folder.join(failure.plan_file()).display())?;
     }
     writeln!(out)
 }
@@ -183,9 +184,9 @@ mod tests {
         ] {
             assert!(out.contains(part), "{part} is missing in: {out}");
         }
-        let plan = fs::read_to_string(folder.path().join("partition-3.json")).expect("the plan is written");
+        let plan = fs::read_to_string(folder.path().join("plans/partition-3.json")).expect("the plan is written");
         assert_eq!(Plan::from_json(&plan), Ok(catalogue::find("partition").expect("listed").plan(3)));
-        assert!(!folder.path().join("partition-2.json").exists());
+        assert!(!folder.path().join("plans/partition-2.json").exists());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use madsim::runtime::NodeHandle;
 use madsim::task::NodeId as SimNode;
 use madsim::time::{sleep, timeout};
 use prost::Message;
-use seedbed_core::api::{Dispatch, Limits, OperationId};
+use seedbed_core::api::{Limits, OperationId};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, StartError};
 use seedbed_core::raft::{NodeId, RaftOptions};
