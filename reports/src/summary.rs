@@ -99,6 +99,7 @@ impl Summary {
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let named =
             |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        fs::create_dir_all(folder).map_err(|error| named(folder, error))?;
         let plans = folder.join(PLANS);
         match fs::remove_dir_all(&plans) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&plans, error)),
@@ -177,7 +178,7 @@ mod tests {
         let out = folder.path().join("reports/out");
         summary().write(&out).expect("written");
         assert_eq!(fs::read_to_string(out.join("summary.md")).expect("the page"), summary().markdown());
-        assert_eq!(fs::read_to_string(out.join("gale-7.json")).expect("the plan"), "{}\n");
+        assert_eq!(fs::read_to_string(out.join("plans/gale-7.json")).expect("the plan"), "{}\n");
     }
 
     #[test]
@@ -190,6 +191,6 @@ mod tests {
     #[test]
     fn the_name_of_a_plan_stays_in_its_folder() {
         let failure = Failure { scenario: "../../etc/x".into(), ..summary().failures.remove(0) };
-        assert_eq!(failure.plan_file(), "______etc_x-7.json");
+        assert_eq!(failure.plan_file(), "plans/______etc_x-7.json");
     }
 }
