@@ -266,6 +266,7 @@ impl<R: Runtime> Applying<R> {
             Request::DeleteRange(request) => self.batch.delete_range(request).map(Reply::DeleteRange),
             Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
             Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
+            Request::Range(_) => Ok(Reply::None),
         };
         match result {
             Ok(reply) => Ok(reply),
