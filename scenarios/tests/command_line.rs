@@ -67,6 +67,10 @@ fn a_damaged_plan_is_one_line_with_the_field_and_exit_2() {
     plan["cluster"]["colour"] = "red".into();
     write("unknown.json", &plan.to_string());
     assert_refused(&seedbed(folder.path(), "replay unknown.json"), "unknown.json: cluster.colour: unknown field");
+    plan["cluster"].as_object_mut().expect("an object").remove("colour");
+    plan["network"]["latency_us"] = Value::from(vec![400_000, 500_000]);
+    write("slow.json", &plan.to_string());
+    assert_refused(&seedbed(folder.path(), "replay slow.json"), "slow.json: network.latency_us: there and back takes");
     write("cut.json", &text(&printed.stdout)[..200]);
     assert_refused(&seedbed(folder.path(), "replay cut.json"), "cut.json: ");
     std::fs::write(folder.path().join("binary.json"), [0xff, 0xfe, 0x00]).expect("written");
