@@ -29,6 +29,7 @@ pub fn judge(plan: &Plan, history: &History, evidence: &Evidence, converged: &[C
             revision: member.hash.revision,
             compact_revision: member.hash.compact_revision,
             hash: member.hash.hash,
+            digest: member.digest.0,
         })
         .collect();
     let applied = evidence.applied.iter().map(|(node, entries): (&NodeId, _)| (*node, &entries[..]));
