@@ -1,6 +1,8 @@
 //! The store: an etcd-compatible, Raft-replicated key-value store, generic over its [runtime](runtime::Runtime).
 //!
 //! ```text
+//!            grpc         the services on byte streams: HTTP/2 without sockets
+//!             │
 //!            api          the services: what a client calls
 //!          /  |  \
 //!      read   |   node    the read paths; one member, wired
@@ -17,6 +19,7 @@
 
 pub mod api;
 mod compactor;
+pub mod grpc;
 pub mod ids;
 pub mod mvcc;
 pub mod node;

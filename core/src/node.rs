@@ -11,7 +11,9 @@ use openraft_rt::WatchReceiver;
 
 use crate::api::{KvService, Limits};
 use crate::compactor::Compactor;
+use crate::grpc::Routes;
 use crate::mvcc::{self, Store, StoreError};
+use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::raft::{
     LogStore, NodeId, PeerNetwork, PeerServer, Proposer, Raft, RaftOptions, StateMachine, Term, openraft_config,
 };
@@ -24,6 +26,10 @@ use crate::watermark::{Stop, Watermark};
 const WAL_DIR: &str = "wal";
 /// The folder of the store.
 const STORE_DIR: &str = "store";
+
+/// What a message may have beyond the limit of a request, as etcd has it: one that is a little too large is refused by its
+/// service, with etcd's error.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
 
 /// What makes a member this one.
 #[derive(Clone, Debug)]
@@ -191,6 +197,12 @@ impl<R: Runtime> Node<R> {
     /// The KV service, as this member offers it.
     pub fn kv(&self) -> Arc<KvService<R>> {
         self.kv.clone()
+    }
+
+    /// All services that this member offers to clients.
+    pub fn routes(&self) -> Routes {
+        let bytes_max = self.kv.limits.request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
+        Routes::default().with(KvServer::from_arc(self.kv()).max_decoding_message_size(bytes_max))
     }
 
     /// The member's store, for those who may look without asking raft: judges, metrics.

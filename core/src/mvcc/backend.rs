@@ -16,6 +16,9 @@ use redb::StorageBackend;
 use super::error::StoreError;
 use crate::runtime::File;
 
+/// The unit in which the database makes its file longer or shorter.
+const PAGE_BYTES: u64 = 4096;
+
 /// A file, and why it may not be used any more.
 pub(crate) struct Backend<F> {
     file: F,
@@ -26,6 +29,22 @@ pub(crate) struct Backend<F> {
 impl<F: File> Backend<F> {
     pub(crate) fn new(file: F, path: String) -> Arc<Self> {
         Arc::new(Backend { file, path, failure: OnceLock::new() })
+    }
+
+    /// Cuts a growth of the file that a crash has left half done: the database only ever makes it whole pages long, and
+    /// refuses any other length. Nothing durable lies beyond the last whole page.
+    pub(crate) fn trim(&self) -> Result<(), StoreError> {
+        let io_error = |operation| {
+            let path = self.path.clone();
+            move |source| StoreError::Io { operation, path, source }
+        };
+        let size = self.file.size().map_err(io_error("size"))?;
+        let beyond = size % PAGE_BYTES;
+        if beyond > 0 {
+            tracing::warn!(path = self.path, size, "the file ends within a page, as after a crash: cut");
+            self.file.set_size(size - beyond).map_err(io_error("resize"))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &str {

@@ -108,6 +108,7 @@ async fn create<D: Disk>(disk: &D, dir: &str, path: &str, options: Options) -> R
 }
 
 fn open_database<F: File>(backend: &Arc<Backend<F>>, options: Options) -> Result<Database, StoreError> {
+    backend.trim()?;
     Database::builder()
         .set_cache_size(options.cache_bytes)
         .set_check_integrity_on_open(options.verify)

@@ -2,6 +2,7 @@
 
 use super::disk::Failing;
 use super::*;
+use crate::runtime::{Disk, File};
 
 const PATH: &str = "member/data/store.redb";
 
@@ -109,6 +110,26 @@ fn crashes() {
 }
 
 /// etcd #17780 and #19179: the revision went back, and a tombstone was lost, when a compaction was cut short.
+#[test]
+fn a_growth_that_a_crash_cut_short_is_no_damage() {
+    run(async {
+        let disk = MemoryDisk::default();
+        let store = open(&disk).await;
+        commit(&store, 1).await;
+        flush(&store).await;
+        drop(store);
+        for torn in [1, 511, 512, 4095, 4096, 4097, 70_000] {
+            let file = disk.open(PATH).unwrap();
+            file.set_size(file.size().unwrap() + torn).unwrap();
+            file.barrier().unwrap();
+            let store = open(&disk).await;
+            assert_eq!(count(&store), 1, "{torn} bytes longer");
+            commit(&store, 2).await;
+            assert_eq!(count(&store), 2);
+        }
+    });
+}
+
 #[test]
 fn a_compaction_is_resumed() {
     run(async {

@@ -1,0 +1,21 @@
+//! gRPC on any byte stream: tonic's services and clients over hyper's HTTP/2.
+//!
+//! ```text
+//!   Channel ══ HTTP/2 on a stream ══► serve_connection ──► Routes ──► a service of `api`
+//! ```
+//!
+//! tonic's own server and channel bring sockets and tokio's tasks along. Here both ends take a stream that somebody else
+//! has opened, and run their tasks on the [runtime](crate::runtime::Runtime), so that a simulated stream serves the very
+//! same services as a socket.
+
+mod channel;
+mod executor;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use self::channel::Channel;
+pub use self::executor::Tasks;
+pub use self::routes::{Response, Routes};
+pub use self::server::serve_connection;

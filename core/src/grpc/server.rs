@@ -1,0 +1,48 @@
+//! The answering end of a connection.
+
+use std::convert::Infallible;
+use std::pin::pin;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use openraft_rt::Select2;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::executor::Tasks;
+use super::routes::Response;
+use crate::runtime::Runtime;
+
+/// Serves HTTP/2 on a stream until the other end closes it. Once `stop` resolves no new request is taken, those under way
+/// are finished, and the connection is closed. Dropping the future ends it at once.
+///
+/// `service` is [`Routes`](super::Routes), or something around it.
+///
+/// # Errors
+/// What broke the connection. Streams end in all sorts of ways: nothing follows from it but a line in a log.
+pub async fn serve_connection<R: Runtime, S>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    service: S,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), hyper::Error>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    let connection = http2::Builder::new(Tasks::<R>::default())
+        // etcd's: any number of watches and requests may share a connection.
+        .max_concurrent_streams(u32::MAX)
+        // A wall clock; gRPC has no use for the header.
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    match R::select2(connection.as_mut(), stop).await {
+        Select2::First(ended) => ended,
+        Select2::Second(()) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
