@@ -32,6 +32,7 @@ const CALM: Scenario = Scenario {
     disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
     workload: WorkloadRanges {
         clients: [4, 16],
+        grpc_percent: [0, 50],
         operations: [600, 2000],
         keys: [5, 20],
         value_bytes: [16, 256],

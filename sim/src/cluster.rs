@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use madsim::task::NodeId as SimNode;
-use seedbed_core::api::{Limits, OperationId};
+use seedbed_core::api::Limits;
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, Status};
 use seedbed_core::raft::{NodeId, RaftOptions};
@@ -14,11 +14,11 @@ use seedbed_core::runtime::Host;
 use seedbed_core::wal::WalOptions;
 
 use crate::disk::SimDisk;
-use crate::network::{ClientRequest, Network, SimTransport, Weather};
+use crate::network::{Network, Weather};
 use crate::outcome::Violation;
 use crate::plan::{Plan, Target};
 use crate::runtime::{MadsimRuntime, clock_of, create_node};
-use crate::wire;
+use crate::service;
 
 /// The cluster's number in response headers.
 const CLUSTER_ID: u64 = 0x5eed;
@@ -198,7 +198,7 @@ impl Cluster {
         running.spawn(async move {
             match Node::<MadsimRuntime>::start(host, options).await {
                 Ok(node) => {
-                    serve(&transport, &node, incarnation);
+                    service::serve(&transport, &node, incarnation);
                     *lock(&slot) = Some(node);
                 }
                 Err(error) => {
@@ -296,18 +296,6 @@ impl Member {
 
 fn stopped(id: NodeId, failure: &str) -> Violation {
     Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") }
-}
-
-/// Lets clients in.
-fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: u32) {
-    let kv = node.kv();
-    transport.serve_clients(Arc::new(move |request: ClientRequest| {
-        let kv = kv.clone();
-        Box::pin(async move {
-            let result = kv.dispatch(&request.method, OperationId(request.operation), request.body).await;
-            wire::encode(incarnation, result)
-        })
-    }));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::client::Client;
+use crate::client::{Client, Way};
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
 use crate::converge::{self, Converged};
@@ -65,6 +65,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         violations,
         trace_hash,
         operations: count(&history),
+        grpc_operations: by_grpc(&history, plan),
         faults,
         virtual_ms,
     };
@@ -149,6 +150,11 @@ fn count(history: &History) -> Operations {
         }
     }
     operations
+}
+
+fn by_grpc(history: &History, plan: &Plan) -> u64 {
+    let clients = history.operations.iter().map(|operation| operation.client);
+    clients.filter(|client| Way::of(*client, &plan.workload) == Way::Grpc).count() as u64
 }
 
 #[cfg(test)]
