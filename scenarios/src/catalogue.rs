@@ -199,6 +199,13 @@ mod tests {
     }
 
     #[test]
+    fn none_to_half_of_the_clients_speak_grpc() {
+        let shares: Vec<_> = plans(&CALM).map(|plan| (plan.workload.grpc_clients, plan.workload.clients)).collect();
+        assert!(shares.iter().all(|(grpc, clients)| 2 * grpc <= *clients));
+        assert!(shares.iter().any(|(grpc, _)| *grpc == 0) && shares.iter().any(|(grpc, clients)| 2 * grpc == *clients));
+    }
+
+    #[test]
     fn scenarios_differ_in_what_they_do_to_the_same_seed() {
         let texts: BTreeSet<String> =
             CATALOGUE.iter().map(|scenario| serde_json::to_string(&scenario.plan(1).faults).expect("plain")).collect();

@@ -14,7 +14,7 @@ use seedbed_sim::evidence;
 use seedbed_sim::history::{Outcome, Recorder, Request, Response};
 use seedbed_sim::network::{Address, Network};
 use seedbed_sim::plan::{Mix, WorkloadPlan};
-use seedbed_sim::runtime::{Simulation, pause, resume};
+use seedbed_sim::runtime::{Simulation, create_node, pause, resume};
 
 use self::members::Members;
 
@@ -218,4 +218,28 @@ fn a_crash_in_the_middle_of_an_operation_ends_it_at_once() {
         members.leader().await;
         value(&ask(&mut grpc, 1, get("key")).await);
     });
+}
+
+#[test]
+fn a_panic_beside_open_connections_ends_the_run_as_any_panic_does() {
+    for seed in 0..4 {
+        let panicked = Simulation::new(seed).run(|| async {
+            let members = Members::start(1, |_| {}).await;
+            let mut streams = Vec::new();
+            for client in 1..=10 {
+                streams.push(members.network.connect(client, NodeId(1)).await.expect("it listens"));
+            }
+            let doomed = create_node("doomed");
+            // Some of these tasks have not begun when one panics.
+            for stream in streams {
+                doomed.spawn(async move {
+                    sleep(TIMEOUT).await;
+                    drop(stream)
+                });
+            }
+            doomed.spawn(async { panic!("the sky fell") });
+            sleep(TIMEOUT).await;
+        });
+        assert!(panicked.expect_err("it is never swallowed").message.contains("the sky fell"));
+    }
 }

@@ -34,7 +34,6 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
-use madsim::time::TimeHandle;
 use seedbed_core::raft::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -158,8 +157,7 @@ impl AsyncWrite for ByteStream {
 impl Drop for ByteStream {
     fn drop(&mut self) {
         let left = self.shared.lock().connections.leave(self.id, self.side);
-        // A task that is dropped with the whole simulation has nobody left to tell.
-        if left.resets && TimeHandle::try_current().is_some() {
+        if left.resets {
             self.shared.send_reset(self.id, self.side.other());
         }
     }
