@@ -49,5 +49,5 @@ pub use self::install::Installer;
 pub use self::refusal::Refusal;
 pub use self::revision::Revision;
 pub use self::snapshot::StoreSnapshot;
-pub use self::store::{Options, Store};
+pub use self::store::{Options, REPLICATED, Store, StoreSize};
 pub use self::validate::Invalid;

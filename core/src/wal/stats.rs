@@ -1,6 +1,7 @@
 //! How much the log has done since it was opened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Counts since the log was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct WalStats {
     pub bytes: u64,
     /// Syncs of a segment's contents.
     pub syncs: u64,
+    /// The time that those have taken which have succeeded.
+    pub sync_time: Duration,
     /// Segments created.
     pub segments_created: u64,
     /// Segments deleted.
@@ -25,6 +28,7 @@ pub(super) struct Counters {
     pub(super) batches: Counter,
     pub(super) bytes: Counter,
     pub(super) syncs: Counter,
+    pub(super) sync_nanoseconds: Counter,
     pub(super) segments_created: Counter,
     pub(super) segments_deleted: Counter,
 }
@@ -49,6 +53,7 @@ impl Counters {
             batches: self.batches.get(),
             bytes: self.bytes.get(),
             syncs: self.syncs.get(),
+            sync_time: Duration::from_nanos(self.sync_nanoseconds.get()),
             segments_created: self.segments_created.get(),
             segments_deleted: self.segments_deleted.get(),
         }
