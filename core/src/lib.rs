@@ -18,9 +18,11 @@
 //! [`runtime`].
 
 pub mod api;
+pub mod auto_compaction;
 mod compactor;
 pub mod grpc;
 pub mod ids;
+pub mod members;
 pub mod mvcc;
 pub mod node;
 pub mod raft;

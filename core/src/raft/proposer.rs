@@ -39,7 +39,6 @@ pub enum ProposeError {
 }
 
 /// Proposes changes, to this member's raft if it leads and by way of the leader if not.
-#[derive(Clone)]
 pub struct Proposer<R: Runtime> {
     node: NodeId,
     raft: Raft<R>,
@@ -49,6 +48,19 @@ pub struct Proposer<R: Runtime> {
     limit: Duration,
     /// How long to wait before looking for a leader again.
     retry: Duration,
+}
+
+impl<R: Runtime> Clone for Proposer<R> {
+    fn clone(&self) -> Self {
+        Proposer {
+            node: self.node,
+            raft: self.raft.clone(),
+            transport: self.transport.clone(),
+            applied: self.applied.clone(),
+            limit: self.limit,
+            retry: self.retry,
+        }
+    }
 }
 
 /// What one try came to.

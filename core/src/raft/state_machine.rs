@@ -266,6 +266,10 @@ impl<R: Runtime> Applying<R> {
             Request::DeleteRange(request) => self.batch.delete_range(request).map(Reply::DeleteRange),
             Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
             Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
+            Request::Publish { member, attributes } => {
+                attributes.keep(*member, &mut self.batch);
+                Ok(Reply::None)
+            }
         };
         match result {
             Ok(reply) => Ok(reply),

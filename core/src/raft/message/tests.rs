@@ -6,6 +6,7 @@ use openraft::vote::leader_id_std::{CommittedLeaderId, LeaderId};
 use openraft::{EntryPayload, Membership};
 
 use super::*;
+use crate::members::Attributes;
 use crate::mvcc::Refusal;
 use crate::proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, PutResponse, RequestOp, ResponseHeader, TxnRequest, request_op,
@@ -35,6 +36,10 @@ fn changes() -> Vec<Request> {
         Request::DeleteRange(delete),
         Request::Txn(TxnRequest { success: vec![success], ..TxnRequest::default() }),
         Request::Compact(CompactionRequest { revision: i64::MAX, physical: true }),
+        Request::Publish {
+            member: NodeId(u64::MAX),
+            attributes: Attributes { name: "one".to_owned(), client_urls: vec!["http://127.0.0.1:2379".to_owned()] },
+        },
     ]
 }
 
