@@ -1,6 +1,8 @@
 //! The store: an etcd-compatible, Raft-replicated key-value store, generic over its [runtime](runtime::Runtime).
 //!
 //! ```text
+//!           server        a process: flags, ports, signals (feature `server`)
+//!             │
 //!            grpc         the services on byte streams: HTTP/2 without sockets
 //!             │
 //!            api          the services: what a client calls
@@ -28,6 +30,8 @@ pub mod node;
 pub mod raft;
 pub mod read;
 pub mod runtime;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod wal;
 mod watermark;
 
