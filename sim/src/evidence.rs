@@ -62,10 +62,10 @@ pub enum SimProbe {}
 
 impl Probe for SimProbe {
     fn applied(node: NodeId, entry: AppliedEntry) {
-        let AppliedEntry { index, term, operation, revision, changed, compacted } = entry;
+        let AppliedEntry { index, term, operation, revision, changed, compacted, digest } = entry;
         trace::record(
             "applied",
-            &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted)],
+            &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted), digest],
         );
         EVIDENCE.with_borrow_mut(|evidence| evidence.applied.entry(node).or_default().push(entry));
     }
@@ -89,7 +89,8 @@ mod tests {
     fn reports_are_collected_and_traced() {
         take();
         let hash = trace::hash();
-        let entry = AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true, compacted: false };
+        let entry =
+            AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true, compacted: false, digest: 5 };
         SimProbe::applied(NodeId(3), entry);
         SimProbe::voted(NodeId(3), 1, NodeId(2), false);
         assert_ne!(hash, trace::hash());

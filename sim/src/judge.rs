@@ -24,6 +24,7 @@ pub fn judge(history: &History, evidence: &Evidence, converged: &[Converged]) ->
             revision: member.hash.revision,
             compact_revision: member.hash.compact_revision,
             hash: member.hash.hash,
+            digest: member.digest.0,
         })
         .collect();
     let applied = evidence.applied.iter().map(|(node, entries): (&NodeId, _)| (*node, &entries[..]));

@@ -8,7 +8,7 @@
 //!     ├── begin → Batch ── put, delete_range, txn, compact ── commit
 //!     ├── flush                                     what was committed becomes durable
 //!     ├── compaction_step                           what was compacted is deleted
-//!     └── installer → Installer ── feed ── finish   everything is replaced
+//!     └── installer → Installer ── feed ── finish   everything is replaced (SnapshotCheck: could it be?)
 //!
 //!   Index     key → revisions        in memory, derived from the rows
 //!   rows      revision → change      in the database, a file of the member's disk
@@ -36,6 +36,7 @@ mod revision;
 mod row;
 mod snapshot;
 mod store;
+mod stream;
 mod txn;
 pub mod validate;
 
@@ -50,4 +51,5 @@ pub use self::refusal::Refusal;
 pub use self::revision::Revision;
 pub use self::snapshot::StoreSnapshot;
 pub use self::store::{Options, REPLICATED, Store, StoreSize};
+pub use self::stream::SnapshotCheck;
 pub use self::validate::Invalid;

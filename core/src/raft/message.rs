@@ -1,4 +1,9 @@
 //! What members say to each other, and its encoding.
+//!
+//! An encoded message has neither names nor a version: kinds and fields are told by their places. What changes one of
+//! them raises [`PROTOCOL_VERSION`](crate::runtime::PROTOCOL_VERSION), by which members of different versions refuse each
+//! other before the first message. A kind that is added at the end of its enum does not: whoever does not know it cannot
+//! take it for another, and says that the message cannot be read.
 
 use bytes::Bytes;
 use openraft::raft::{

@@ -81,6 +81,14 @@ impl<R: Runtime> PeerServer<R> {
         match self.staging.receive(from, &chunk) {
             Ok(None) => PeerReply::Snapshot(None),
             Ok(Some(received)) => {
+                let checked = R::spawn_blocking(move || received.checked()).await.and_then(|checked| checked);
+                let received = match checked {
+                    Ok(received) => received,
+                    Err(error) => {
+                        tracing::warn!(%from, %error, "received a snapshot that cannot be installed");
+                        return PeerReply::Failed(error.to_string());
+                    }
+                };
                 let snapshot = Snapshot { meta: chunk.meta, snapshot: SnapshotData::Received(received) };
                 let installed = self.raft.install_full_snapshot(chunk.vote, snapshot).await;
                 or_failed(installed, |response| PeerReply::Snapshot(Some(response)))

@@ -254,6 +254,7 @@ impl<R: Runtime> Applying<R> {
             revision: self.batch.revision(),
             changed: self.batch.revision() != before,
             compacted: matches!(reply, Reply::Compact(_)),
+            digest: self.batch.digest().0,
         });
         self.progress.log_id = Some(entry.log_id);
         self.replies.extend(responder.map(|responder| (responder, reply)));

@@ -608,6 +608,7 @@ fn the_log_proposes_what_changed_something() {
         revision: 2,
         changed,
         compacted,
+        digest: 0,
     };
     let log = [
         entry(1, lost, true, false),
