@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -203,14 +204,23 @@ impl Server {
 
     /// Ends it as a power cut does, but for the kernel's page cache.
     pub(crate) async fn kill(&mut self) {
+        self.begin_kill();
+        self.killed().await;
+    }
+
+    /// The first half of [`kill`](Server::kill), for more than one at a time.
+    pub(crate) fn begin_kill(&self) {
         self.signal(Signal::KILL);
-        self.ended().await;
+    }
+
+    /// Waits for the end of a killed one, which until then must not have ended by itself.
+    pub(crate) async fn killed(&mut self) {
+        let status = self.ended().await;
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{} has ended by itself: {status}", self.name);
     }
 
     pub(crate) async fn channel(&self) -> Option<Channel> {
-        let stream = TcpStream::connect(self.client).await.ok()?;
-        let authority = self.client.to_string().parse().expect("an address is an authority");
-        Channel::connect::<TokioRuntime>(stream, authority).await.ok()
+        connect(self.client).await
     }
 
     pub(crate) async fn kv(&self) -> KvClient<Channel> {
@@ -266,6 +276,21 @@ impl Drop for Server {
     }
 }
 
+/// A connection for clients, if there is somebody.
+pub(crate) async fn connect(server: SocketAddr) -> Option<Channel> {
+    Some(connect_from(server).await?.0)
+}
+
+/// A connection, and the port that the client has on it.
+pub(crate) async fn connect_from(server: SocketAddr) -> Option<(Channel, u16)> {
+    let stream = TcpStream::connect(server).await.ok()?;
+    stream.set_nodelay(true).ok()?;
+    let port = stream.local_addr().ok()?.port();
+    let authority = server.to_string().parse().expect("an address is an authority");
+    Some((Channel::connect::<TokioRuntime>(stream, authority).await.ok()?, port))
+}
+
+/// A request to put a pair.
 pub(crate) fn put(key: &str, value: &str) -> PutRequest {
     PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..PutRequest::default() }
 }
