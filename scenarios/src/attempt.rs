@@ -85,6 +85,8 @@ fn without_answer(plan: &Plan) -> Outcome {
         operations: Operations::default(),
         grpc_operations: 0,
         faults: BTreeMap::new(),
+        reads: BTreeMap::new(),
+        stale_lease_reads: 0,
         virtual_ms: 0,
     }
 }

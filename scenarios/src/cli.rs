@@ -209,7 +209,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fai
     let exit = match cli.command.unwrap_or(Command::Run(RunArgs { scenarios: Vec::new(), sweep: cli.sweep })) {
         Command::Run(args) => commands::run::run(&args, simulate, interrupts(&stop)?, &mut out),
         Command::Replay(args) => commands::replay::replay(&args, &mut out),
-        Command::Mutants(args) => commands::mutants::mutants(&args, interrupts(&stop)?, &mut out),
+        Command::Mutants(args) => commands::mutants::mutants(&args, simulate, interrupts(&stop)?, &mut out),
         Command::List(args) => commands::list::list(&args, &mut out),
     }?;
     out.flush()?;
@@ -245,6 +245,16 @@ mod tests {
         pub(crate) fn parsed(args: &str) -> RunArgs {
             match Cli::parse_from(["seedbed", "run"].into_iter().chain(args.split_whitespace())).command {
                 Some(Command::Run(args)) => args,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    impl MutantsArgs {
+        /// What `seedbed mutants` makes of these flags.
+        pub(crate) fn parsed(args: &str) -> MutantsArgs {
+            match Cli::parse_from(["seedbed", "mutants"].into_iter().chain(args.split_whitespace())).command {
+                Some(Command::Mutants(args)) => args,
                 other => panic!("{other:?}"),
             }
         }

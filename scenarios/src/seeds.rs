@@ -41,15 +41,23 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
+    /// The only share of one.
+    pub(crate) const ALL: Shard = Shard { index: 0, of: 1 };
+
     /// How many seeds of a range are part of the share.
     pub(crate) fn count(self, seeds: &Range<u64>) -> u64 {
         let below = |end: u64| end / self.of + u64::from(end % self.of > self.index);
         below(seeds.end) - below(seeds.start)
     }
 
-    /// Whether a seed is part of the share.
-    pub(crate) fn has(self, seed: u64) -> bool {
-        seed % self.of == self.index
+    /// The seeds of a range that are part of the share, ascending. None of the others is looked at: there may be very
+    /// many of them.
+    pub(crate) fn seeds(self, seeds: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
+        let end = seeds.end;
+        let rest = seeds.start % self.of;
+        let ahead = if rest <= self.index { self.index - rest } else { self.of - (rest - self.index) };
+        let first = seeds.start.checked_add(ahead);
+        std::iter::successors(first, move |seed| seed.checked_add(self.of)).take_while(move |seed| *seed < end)
     }
 }
 
@@ -86,11 +94,31 @@ mod tests {
     #[test]
     fn shards_share_the_seeds_without_gap_or_overlap() {
         let shards: Vec<Shard> = (0..3).map(|i| format!("{i}/3").parse().expect("a shard")).collect();
-        for seed in 0..100 {
-            assert_eq!(shards.iter().filter(|shard| shard.has(seed)).count(), 1);
+        for range in [0..100, 7..8, 5..17, 4..6] {
+            let mut shared: Vec<u64> = Vec::new();
+            for shard in &shards {
+                let seeds: Vec<u64> = shard.seeds(&range).collect();
+                assert!(seeds.is_sorted() && seeds.len() as u64 == shard.count(&range), "{seeds:?} of {range:?}");
+                shared.extend(seeds);
+            }
+            shared.sort_unstable();
+            assert_eq!(shared, range.collect::<Vec<_>>());
         }
+        // Seeds keep their shard whatever the range.
+        assert_eq!(shards[1].seeds(&(5..12)).collect::<Vec<_>>(), [7, 10]);
         for text in ["3/3", "0/0", "1", "/", "a/2", "-1/2", "1/2/3"] {
             assert!(text.parse::<Shard>().is_err(), "{text}");
         }
+    }
+
+    /// Each of these would take centuries if it passed by all seeds of the range.
+    #[test]
+    fn a_share_of_all_seeds_is_found_at_once() {
+        let all = 0..u64::MAX;
+        let seeds = |shard: &str| shard.parse::<Shard>().expect("a shard").seeds(&all);
+        assert_eq!(seeds("18446744073709551613/18446744073709551615").collect::<Vec<_>>(), [u64::MAX - 2]);
+        let half = u64::MAX / 2;
+        assert_eq!(seeds(&format!("{}/{half}", half - 1)).collect::<Vec<_>>(), [half - 1, 2 * half - 1]);
+        assert_eq!(seeds("999999999999/1000000000000").nth(2), Some(2_999_999_999_999));
     }
 }

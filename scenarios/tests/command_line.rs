@@ -67,6 +67,10 @@ fn a_damaged_plan_is_one_line_with_the_field_and_exit_2() {
     plan["cluster"]["colour"] = "red".into();
     write("unknown.json", &plan.to_string());
     assert_refused(&seedbed(folder.path(), "replay unknown.json"), "unknown.json: cluster.colour: unknown field");
+    plan["cluster"].as_object_mut().expect("an object").remove("colour");
+    plan["network"]["latency_us"] = Value::from(vec![400_000, 500_000]);
+    write("slow.json", &plan.to_string());
+    assert_refused(&seedbed(folder.path(), "replay slow.json"), "slow.json: network.latency_us: there and back takes");
     write("cut.json", &text(&printed.stdout)[..200]);
     assert_refused(&seedbed(folder.path(), "replay cut.json"), "cut.json: ");
     std::fs::write(folder.path().join("binary.json"), [0xff, 0xfe, 0x00]).expect("written");
@@ -181,9 +185,17 @@ fn the_log_of_a_run_is_the_same_byte_for_byte() {
 
 #[test]
 fn ctrl_c_keeps_what_is_finished() {
+    interrupted("0/1", |nth| nth);
+    // Between its seeds are very many that belong to others.
+    interrupted("7/1000000000000", |nth| 7 + nth * 1_000_000_000_000);
+}
+
+/// Interrupts a sweep of all seeds after its first run.
+fn interrupted(shard: &str, seed: fn(u64) -> u64) {
     let folder = folder();
+    let all = format!("0..{}", u64::MAX);
     let mut sweep = Command::new(env!("CARGO_BIN_EXE_seedbed"))
-        .args(["run", "calm", "--seeds", "0..1000000000", "--verify-every", "0", "--json"])
+        .args(["run", "calm", "--seeds", &all, "--shard", shard, "--verify-every", "0", "--json"])
         .current_dir(folder.path())
         .stdout(Stdio::piped())
         .spawn()
@@ -193,9 +205,9 @@ fn ctrl_c_keeps_what_is_finished() {
     kill_process(Pid::from_child(&sweep), Signal::INT).expect("it is still at work");
     finished.extend(lines);
     assert_eq!(sweep.wait().expect("it ends").code(), Some(130));
-    for (seed, line) in finished.iter().enumerate() {
+    for (nth, line) in (0..).zip(&finished) {
         let run: Value = serde_json::from_str(line).expect("no line is cut");
-        assert_eq!(run["seed"], seed);
+        assert_eq!(run["seed"], seed(nth));
     }
     let summary = std::fs::read_to_string(folder.path().join("reports/out/summary.md")).expect("the summary");
     assert!(summary.contains(&format!("{} runs, 0 with a violation", finished.len())), "{summary}");

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use seedbed_core::mvcc::KvHash;
+use seedbed_core::mvcc::{Digest, KvHash};
 use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse};
 
@@ -24,8 +24,10 @@ pub struct Converged {
     pub node: NodeId,
     /// Every key it has, as its services would show them.
     pub state: RangeResponse,
-    /// The hash of its history, with the revisions that it covers.
+    /// The hash of the history that it keeps, with the revisions that it covers.
     pub hash: KvHash,
+    /// The digest of its whole history, whatever of it is kept.
+    pub digest: Digest,
 }
 
 /// Waits until somebody leads: a plan's times begin there.
@@ -125,5 +127,7 @@ fn look(cluster: &Cluster, id: NodeId) -> Result<Converged, Violation> {
     let everything = RangeRequest { key: "\0".into(), range_end: "\0".into(), ..RangeRequest::default() };
     let state = node.store().range(&everything).map_err(|error| unreadable("its state", &error))?;
     let hash = node.store().hash(0).map_err(|error| unreadable("its history", &error))?;
-    Ok(Converged { node: id, state, hash })
+    // The store has stood still since the hash: there was nothing to wait for in between.
+    let (digest, ..) = node.store().digest();
+    Ok(Converged { node: id, state, hash, digest })
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::{AppliedEntry, Probe};
 
+use crate::clock::true_now_ns;
 use crate::trace;
 
 /// Everything that the probes of one run reported.
@@ -17,6 +18,19 @@ pub struct Evidence {
     pub leads: Vec<Lead>,
     /// Votes made durable, in the order of events.
     pub votes: Vec<Vote>,
+    /// When disks did not sync, in the order of events.
+    pub stalls: Vec<Stall>,
+}
+
+/// For a while, no fsync of a member returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// The member.
+    pub node: NodeId,
+    /// From when, in virtual nanoseconds.
+    pub from: u64,
+    /// Until when; `u64::MAX` if it never ended.
+    pub until: u64,
 }
 
 /// A member began to lead.
@@ -56,16 +70,31 @@ pub fn with<T>(look: impl FnOnce(&Evidence) -> T) -> T {
     EVIDENCE.with_borrow(look)
 }
 
+/// From now on, no fsync of a member returns.
+pub fn stalled(node: NodeId) {
+    let stall = Stall { node, from: true_now_ns(), until: u64::MAX };
+    EVIDENCE.with_borrow_mut(|evidence| evidence.stalls.push(stall));
+}
+
+/// A member's disk syncs again.
+pub fn unstalled(node: NodeId) {
+    EVIDENCE.with_borrow_mut(|evidence| {
+        if let Some(stall) = evidence.stalls.iter_mut().rev().find(|stall| stall.node == node) {
+            stall.until = true_now_ns();
+        }
+    });
+}
+
 /// Collects into the [`Evidence`] of the run, and into its trace.
 #[derive(Clone, Copy, Debug)]
 pub enum SimProbe {}
 
 impl Probe for SimProbe {
     fn applied(node: NodeId, entry: AppliedEntry) {
-        let AppliedEntry { index, term, operation, revision, changed, compacted } = entry;
+        let AppliedEntry { index, term, operation, revision, changed, compacted, digest } = entry;
         trace::record(
             "applied",
-            &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted)],
+            &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted), digest],
         );
         EVIDENCE.with_borrow_mut(|evidence| evidence.applied.entry(node).or_default().push(entry));
     }
@@ -89,7 +118,8 @@ mod tests {
     fn reports_are_collected_and_traced() {
         take();
         let hash = trace::hash();
-        let entry = AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true, compacted: false };
+        let entry =
+            AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true, compacted: false, digest: 5 };
         SimProbe::applied(NodeId(3), entry);
         SimProbe::voted(NodeId(3), 1, NodeId(2), false);
         assert_ne!(hash, trace::hash());

@@ -30,7 +30,7 @@ pub fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: 
     transport.serve_clients(Arc::new(move |request: ClientRequest| {
         let kv = kv.clone();
         Box::pin(async move {
-            let result = kv.dispatch(&request.method, OperationId(request.operation), request.body).await;
+            let result = kv.dispatch(&request.method, request.context, request.body).await;
             wire::encode(incarnation, result)
         })
     }));

@@ -356,3 +356,35 @@ fn a_follower_that_crashes_while_it_receives_a_snapshot_gets_it_again() {
         });
     }
 }
+
+#[test]
+fn a_follower_whose_snapshot_is_damaged_while_it_arrives_gets_it_again() {
+    for seed in 0..3 {
+        Simulation::new(seed).expect(|| async move {
+            let (mut members, follower, _) = behind(|_| {}, 20_000).await;
+            // Nearly 2 MB, in eight pieces, each as slow as this.
+            members.network.set_weather(Weather { latency_us: [3_000, 4_000], loss_permille: 0 });
+            members.boot(follower).await.expect("its own disk");
+            let disk = members.disk(follower).handle();
+            let staged = || disk.list("snapshot").expect("a member makes the folder");
+            let half = async {
+                while arrived(members.disk(follower)) <= 4 * (256 << 10) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(PATIENCE, half).await.expect("a snapshot is sent");
+            let damaged = staged();
+            let file = disk.open(&format!("snapshot/{}", damaged[0])).expect("listed");
+            file.write_at(300_000 * (1 + seed), b"rot").expect("the disk works");
+
+            let again = async {
+                while staged().iter().all(|name| damaged.contains(name)) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(PATIENCE, again).await.expect("it is sent again");
+            members.agree().await;
+            assert_eq!(arrived(members.disk(follower)), 0, "what was installed is gone, and what was damaged");
+        });
+    }
+}

@@ -4,6 +4,6 @@ mod dispatch;
 mod error;
 mod kv;
 
-pub use self::dispatch::OperationId;
+pub use self::dispatch::{Context, OperationId};
 pub use self::error::ApiError;
 pub use self::kv::{KvService, Limits};

@@ -8,6 +8,7 @@
 
 use crc32c::{crc32c, crc32c_append};
 
+use super::batch::Batch;
 use super::error::ApplyError;
 use super::revision::Revision;
 use super::store::Store;
@@ -43,6 +44,13 @@ pub struct KvHash {
     pub revision: i64,
     /// The compact revision then.
     pub compact_revision: i64,
+}
+
+impl<D: Disk> Batch<D> {
+    /// The digest after the requests so far.
+    pub fn digest(&self) -> Digest {
+        self.state.digest
+    }
 }
 
 impl<D: Disk> Store<D> {

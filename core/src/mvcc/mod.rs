@@ -8,7 +8,7 @@
 //!     ├── begin → Batch ── put, delete_range, txn, compact ── commit
 //!     ├── flush                                     what was committed becomes durable
 //!     ├── compaction_step                           what was compacted is deleted
-//!     └── installer → Installer ── feed ── finish   everything is replaced
+//!     └── installer → Installer ── feed ── finish   everything is replaced (SnapshotCheck: could it be?)
 //!
 //!   Index     key → revisions        in memory, derived from the rows
 //!   rows      revision → change      in the database, a file of the member's disk
@@ -30,12 +30,14 @@ mod install;
 mod key_index;
 mod key_range;
 mod range;
+mod read_txn;
 mod recovery;
 mod refusal;
 mod revision;
 mod row;
 mod snapshot;
 mod store;
+mod stream;
 mod txn;
 pub mod validate;
 
@@ -46,8 +48,10 @@ pub use self::batch::Batch;
 pub use self::error::{ApplyError, InstallError, StoreError};
 pub use self::hash::{Digest, KvHash};
 pub use self::install::Installer;
+pub use self::read_txn::reads_only;
 pub use self::refusal::Refusal;
 pub use self::revision::Revision;
 pub use self::snapshot::StoreSnapshot;
 pub use self::store::{Options, Store};
+pub use self::stream::SnapshotCheck;
 pub use self::validate::Invalid;

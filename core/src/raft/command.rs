@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    TxnRequest, TxnResponse,
+    RangeRequest, TxnRequest, TxnResponse,
 };
 
 /// A change, as a client asked for it.
@@ -19,6 +19,8 @@ pub enum Request {
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeRequest),
     Txn(#[serde(with = "as_protobuf")] TxnRequest),
     Compact(#[serde(with = "as_protobuf")] CompactionRequest),
+    /// A read that wants a place in the log. Applying it does nothing.
+    Range(#[serde(with = "as_protobuf")] RangeRequest),
 }
 
 /// One entry of the log.
@@ -38,6 +40,7 @@ impl fmt::Display for Command {
             Request::DeleteRange(_) => "delete-range",
             Request::Txn(_) => "txn",
             Request::Compact(_) => "compact",
+            Request::Range(_) => "range",
         };
         write!(f, "{name}#{}", self.operation)
     }
@@ -47,7 +50,7 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Reply {
-    /// To entries that carry no request: blanks and memberships.
+    /// To entries that change nothing: blanks, memberships and log reads.
     None,
     Put(#[serde(with = "as_protobuf")] PutResponse),
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),

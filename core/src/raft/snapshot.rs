@@ -10,7 +10,7 @@ use openraft::type_config::alias::SnapshotMetaOf;
 use super::message::SnapshotChunk;
 use super::type_config::TypeConfig;
 use crate::ids::NodeId;
-use crate::mvcc::StoreSnapshot;
+use crate::mvcc::{SnapshotCheck, StoreSnapshot};
 use crate::runtime::{Disk, File, Runtime};
 
 /// The folder in which received snapshots wait to be installed.
@@ -49,6 +49,24 @@ impl<R: Runtime> ReceivedSnapshot<R> {
         Ok(())
     }
 
+    /// Gives the snapshot back if it can be installed, by what is read back from the file. For openraft an installation
+    /// that fails is the end of the member, while a sender whose last piece is refused begins again.
+    ///
+    /// Reads all of it: to be called where that may take its time.
+    ///
+    /// # Errors
+    /// Where it is damaged, or that the file cannot be read. The file has been removed.
+    pub(crate) fn checked(self) -> io::Result<Self> {
+        let mut check = SnapshotCheck::default();
+        match self.read(|piece| Ok(check.feed(piece)?)).and_then(|()| Ok(check.finish()?)) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.discard();
+                Err(error)
+            }
+        }
+    }
+
     /// Removes the file: the snapshot is installed, or will not be. One that cannot be removed now goes at the next start.
     pub(crate) fn discard(self) {
         if let Err(error) = self.disk.remove(&self.path) {
@@ -82,7 +100,7 @@ impl<R: Runtime> Staging<R> {
         Ok(Staging { disk, incoming: Mutex::default(), begun: AtomicU64::new(0) })
     }
 
-    /// Takes a piece; the whole snapshot if it was the last.
+    /// Takes a piece; the whole snapshot, which nobody has [`checked`](ReceivedSnapshot::checked), if it was the last.
     pub(crate) fn receive(&self, from: NodeId, chunk: &SnapshotChunk<R>) -> io::Result<Option<ReceivedSnapshot<R>>> {
         let mut incoming = self.incoming.lock().expect("no holder of this lock panics");
         if chunk.offset == 0 {

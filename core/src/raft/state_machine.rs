@@ -254,6 +254,7 @@ impl<R: Runtime> Applying<R> {
             revision: self.batch.revision(),
             changed: self.batch.revision() != before,
             compacted: matches!(reply, Reply::Compact(_)),
+            digest: self.batch.digest().0,
         });
         self.progress.log_id = Some(entry.log_id);
         self.replies.extend(responder.map(|responder| (responder, reply)));
@@ -266,6 +267,7 @@ impl<R: Runtime> Applying<R> {
             Request::DeleteRange(request) => self.batch.delete_range(request).map(Reply::DeleteRange),
             Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
             Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
+            Request::Range(_) => Ok(Reply::None),
         };
         match result {
             Ok(reply) => Ok(reply),

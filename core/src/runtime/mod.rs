@@ -20,7 +20,7 @@ pub use self::clock::Clock;
 pub use self::disk::{Disk, File};
 pub use self::mutants::{Mutant, Mutants, NoMutants};
 pub use self::probe::{AppliedEntry, NoProbe, Probe};
-pub use self::transport::{Handler, Transport, TransportError};
+pub use self::transport::{Handler, PROTOCOL_VERSION, Transport, TransportError};
 
 /// A runtime of the store: a way to run tasks, and the types of the world around a member.
 pub trait Runtime: AsyncRuntime + Send + Sync {

@@ -21,6 +21,8 @@ pub struct AppliedEntry {
     pub changed: bool,
     /// Whether it compacted the history.
     pub compacted: bool,
+    /// The digest of the store's whole history after it.
+    pub digest: u64,
 }
 
 /// An observer. Every method does nothing unless overridden.

@@ -9,6 +9,11 @@ use futures_util::future::BoxFuture;
 
 use crate::ids::NodeId;
 
+/// The version of what members say to each other: requests, replies and the way of a transport to lay them out. Messages
+/// do not name their fields, so one of another version may well read as something else: a transport between separate
+/// programs says its version before anything else, and refuses another.
+pub const PROTOCOL_VERSION: u32 = 1;
+
 /// Answers a request of the member named. The future is polled to its end even if the asker has gone.
 pub type Handler = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
 

@@ -13,6 +13,8 @@ pub struct WalStats {
     pub bytes: u64,
     /// Syncs of a segment's contents.
     pub syncs: u64,
+    /// Those of them that only reads have asked for.
+    pub syncs_for_reads: u64,
     /// Segments created.
     pub segments_created: u64,
     /// Segments deleted.
@@ -25,6 +27,7 @@ pub(super) struct Counters {
     pub(super) batches: Counter,
     pub(super) bytes: Counter,
     pub(super) syncs: Counter,
+    pub(super) syncs_for_reads: Counter,
     pub(super) segments_created: Counter,
     pub(super) segments_deleted: Counter,
 }
@@ -49,6 +52,7 @@ impl Counters {
             batches: self.batches.get(),
             bytes: self.bytes.get(),
             syncs: self.syncs.get(),
+            syncs_for_reads: self.syncs_for_reads.get(),
             segments_created: self.segments_created.get(),
             segments_deleted: self.segments_deleted.get(),
         }

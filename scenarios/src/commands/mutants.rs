@@ -25,13 +25,18 @@ use crate::sweep::{Finished, Job, sweep};
 /// Seeds of each scenario that a bug is tried with before it has survived.
 pub(crate) const SEEDS: Range<u64> = 0..50;
 
-pub(crate) fn mutants(args: &MutantsArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<Exit, Failure> {
+pub(crate) fn mutants(
+    args: &MutantsArgs,
+    runner: Runner,
+    stop: &AtomicBool,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
     let MutantsArgs { mutants, seeds, common } = args;
     let mutants = if mutants.is_empty() { &Mutant::ALL[..] } else { mutants };
     let progress = Progress::new(mutants.len() as u64, common.json);
     let mut trials = Vec::new();
     for mutant in mutants {
-        let trial = Trial::of(*mutant, &seeds.0, attempt::simulate, common.jobs(), stop)?;
+        let trial = Trial::of(*mutant, &seeds.0, runner, common.jobs(), stop)?;
         // What was not tried to the end has neither been killed nor survived.
         if trial.kill.is_none() && stop.load(Ordering::Relaxed) {
             break;
@@ -44,12 +49,18 @@ pub(crate) fn mutants(args: &MutantsArgs, stop: &AtomicBool, out: &mut impl Writ
         trials.push(trial);
     }
     drop(progress);
+    let interrupted = trials.len() < mutants.len();
     if !common.json {
-        print(&trials, out)?;
+        if !(interrupted && trials.is_empty()) {
+            print(&trials, out)?;
+        }
+        if interrupted {
+            writeln!(out, "interrupted: {} of {} planted bugs were tried to the end", trials.len(), mutants.len())?;
+        }
     }
     Ok(if trials.iter().any(|trial| trial.kill.is_none()) {
         Exit::Violation
-    } else if trials.len() < mutants.len() {
+    } else if interrupted {
         Exit::Interrupted
     } else {
         Exit::Success
@@ -166,6 +177,8 @@ fn print(trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use seedbed_sim::outcome::{Outcome, Violation};
 
     use super::*;
@@ -179,6 +192,41 @@ mod tests {
         let violation = Violation { judge: "durability", message: "lost".to_owned() };
         let (outcome, cpu) = fine(plan, options);
         (Outcome { violations: vec![violation], ..outcome }, cpu)
+    }
+
+    /// What `mutants` prints, with an interruption after so many runs.
+    fn interrupted(json: bool, after: u64) -> (Exit, String) {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        /// Catches every bug at once but the second of all, which is under way when the interruption comes.
+        fn second_lives(plan: &Plan, options: &Options) -> (Outcome, Duration) {
+            STOP.store(RUNS.fetch_sub(1, Ordering::Relaxed) <= 1, Ordering::Relaxed);
+            let caught = plan.mutant.as_deref().is_some_and(|mutant| mutant != Mutant::ALL[1].name());
+            if caught { violated(plan, options) } else { fine(plan, options) }
+        }
+        RUNS.store(after, Ordering::Relaxed);
+        STOP.store(after == 0, Ordering::Relaxed);
+        let args = MutantsArgs::parsed(if json { "--jobs 1 --json" } else { "--jobs 1" });
+        let mut out = Vec::new();
+        let exit = mutants(&args, second_lives, &STOP, &mut out).expect("nothing to go wrong");
+        (exit, String::from_utf8(out).expect("UTF-8"))
+    }
+
+    #[test]
+    fn an_interruption_leaves_what_is_finished_and_says_so() {
+        let all = Mutant::ALL.len();
+        // A kill takes two runs, with the bug and without: the third is of the second bug.
+        let (exit, out) = interrupted(false, 3);
+        assert_eq!(exit, Exit::Interrupted);
+        assert!(out.contains(Mutant::ALL[0].name()) && !out.contains(Mutant::ALL[1].name()), "{out}");
+        assert!(out.ends_with(&format!("\ninterrupted: 1 of {all} planted bugs were tried to the end\n")), "{out}");
+        let (exit, out) = interrupted(false, 0);
+        assert_eq!(
+            (exit, out),
+            (Exit::Interrupted, format!("interrupted: 0 of {all} planted bugs were tried to the end\n"))
+        );
+        let (exit, out) = interrupted(true, 3);
+        assert_eq!((exit, out.lines().count()), (Exit::Interrupted, 1));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::cli::{RunArgs, SweepArgs};
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
 use crate::record::{self, RunRecord};
+use crate::seeds::Shard;
 use crate::sweep::{Finished, Job, sweep};
 
 /// Each scenario's seeds unless others are asked for: so many that the catalogue takes about a minute on two cores.
@@ -23,10 +24,10 @@ pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut i
     let RunArgs { scenarios, sweep: SweepArgs { seeds, shard, verify_every, out: folder, common } } = args;
     let scenarios = chosen(scenarios);
     let seeds: Range<u64> = seeds.0.clone();
-    let in_shard = |seed: &u64| shard.is_none_or(|shard| shard.has(*seed));
+    let shard = shard.unwrap_or(Shard::ALL);
     let jobs = scenarios.iter().flat_map(|scenario| {
         // By the place within the share, so that every share has its sample.
-        (0..).zip(seeds.clone().filter(in_shard)).map(|(nth, seed): (u64, u64)| Job {
+        (0..).zip(shard.seeds(&seeds)).map(|(nth, seed): (u64, u64)| Job {
             plan: scenario.plan(seed),
             verify: *verify_every != 0 && nth.is_multiple_of(*verify_every),
         })
@@ -34,8 +35,7 @@ pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut i
     // Before the sweep, and not after it, is the time to find out that its results cannot be kept.
     Summary::default().write(folder)?;
 
-    let share = shard.map_or(seeds.end - seeds.start, |shard| shard.count(&seeds));
-    let steps = share.saturating_mul(scenarios.len() as u64);
+    let steps = shard.count(&seeds).saturating_mul(scenarios.len() as u64);
     let progress = Progress::new(steps, common.json);
     let mut tally = Tally::default();
     sweep(jobs, runner, common.jobs(), stop, |run| {

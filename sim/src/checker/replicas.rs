@@ -1,5 +1,9 @@
-//! Replicas agree: equal state at equal revision, and the same entry at the same place of the log (state machine safety;
-//! Raft, figure 3).
+//! Replicas agree: equal state at equal revision, and the same entry, with the same effect, at the same place of the log
+//! (state machine safety; Raft, figure 3).
+//!
+//! Two numbers stand for a state. The hash is read from all rows that are kept, once everything has come to rest. The
+//! digest is carried along with each change, so it also covers what has been compacted away, and every entry that a
+//! member applies comes with it: a state that differs for a moment only is noticed as well.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +14,19 @@ use crate::outcome::Violation;
 
 const JUDGE: &str = "replicas";
 
-/// A member's state in one number. Comparable at equal revision and equal compact revision only.
+/// A member's state in two numbers. Comparable at equal revision and equal compact revision only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateHash {
     /// The member.
     pub node: NodeId,
-    /// The revision up to which the hash goes.
+    /// The revision up to which they go.
     pub revision: i64,
     /// The revision up to which the member's history was compacted.
     pub compact_revision: i64,
-    /// The hash.
+    /// The hash of the rows that it keeps.
     pub hash: u32,
+    /// The digest of its whole history.
+    pub digest: u64,
 }
 
 /// Judges state hashes, taken at any time.
@@ -28,10 +34,18 @@ pub fn hashes(hashes: &[StateHash]) -> Result<(), Violation> {
     let mut first: BTreeMap<(i64, i64), &StateHash> = BTreeMap::new();
     for hash in hashes {
         let other = first.entry((hash.revision, hash.compact_revision)).or_insert(hash);
-        if other.hash != hash.hash {
+        if (other.hash, other.digest) != (hash.hash, hash.digest) {
             return Err(violation(format!(
-                "at revision {} (compacted up to {}) member {} has hash {:08x} and member {} has hash {:08x}",
-                hash.revision, hash.compact_revision, other.node, other.hash, hash.node, hash.hash
+                "at revision {} (compacted up to {}) member {} has hash {:08x} and digest {:016x}, member {} has hash \
+                 {:08x} and digest {:016x}",
+                hash.revision,
+                hash.compact_revision,
+                other.node,
+                other.hash,
+                other.digest,
+                hash.node,
+                hash.hash,
+                hash.digest
             )));
         }
     }
@@ -81,8 +95,9 @@ pub fn applied<'a>(members: impl IntoIterator<Item = (NodeId, &'a [AppliedEntry]
 }
 
 fn shown(entry: &AppliedEntry) -> String {
-    let AppliedEntry { term, operation, revision, changed, .. } = entry;
-    format!("operation #{operation} of term {term} to revision {revision}{}", if *changed { "" } else { " unchanged" })
+    let AppliedEntry { term, operation, revision, changed, digest, .. } = entry;
+    let unchanged = if *changed { "" } else { " unchanged" };
+    format!("operation #{operation} of term {term} to revision {revision}{unchanged} with digest {digest:016x}")
 }
 
 fn violation(message: String) -> Violation {
@@ -94,11 +109,11 @@ mod tests {
     use super::*;
 
     fn hash(node: u64, revision: i64, compact_revision: i64, hash: u32) -> StateHash {
-        StateHash { node: NodeId(node), revision, compact_revision, hash }
+        StateHash { node: NodeId(node), revision, compact_revision, hash, digest: u64::from(hash) }
     }
 
     fn entry(index: u64, term: u64, operation: u64, revision: i64, changed: bool) -> AppliedEntry {
-        AppliedEntry { index, term, operation, revision, changed, compacted: false }
+        AppliedEntry { index, term, operation, revision, changed, compacted: false, digest: revision as u64 }
     }
 
     fn judge(members: &[&[AppliedEntry]]) -> Result<(), Violation> {
@@ -110,6 +125,18 @@ mod tests {
         assert_eq!(hashes(&[hash(1, 5, 0, 7), hash(2, 5, 0, 7), hash(3, 6, 0, 8), hash(3, 5, 4, 9)]), Ok(()));
         let message = hashes(&[hash(1, 5, 0, 7), hash(2, 6, 0, 8), hash(3, 5, 0, 9)]).unwrap_err().message;
         assert!(message.contains("member 1") && message.contains("member 3"), "{message}");
+    }
+
+    #[test]
+    fn equal_rows_after_unequal_histories_are_not_enough() {
+        let lost = StateHash { digest: 8, ..hash(2, 5, 4, 7) };
+        let message = hashes(&[hash(1, 5, 4, 7), lost]).unwrap_err().message;
+        assert!(
+            message.contains("digest 0000000000000007") && message.contains("digest 0000000000000008"),
+            "{message}"
+        );
+        // At another revision, or compacted up to another one, it is another history.
+        assert_eq!(hashes(&[hash(1, 6, 4, 7), hash(3, 5, 3, 7), lost]), Ok(()));
     }
 
     #[test]
@@ -128,6 +155,15 @@ mod tests {
         let here = [entry(1, 1, 11, 2, true)];
         let there = [entry(1, 1, 11, 1, false)];
         assert!(judge(&[&here, &there]).is_err());
+    }
+
+    #[test]
+    fn a_member_whose_state_differs_for_a_while_is_noticed() {
+        let here = [entry(1, 1, 11, 2, true), entry(2, 1, 12, 3, true), entry(3, 1, 13, 4, true)];
+        let mut there = here;
+        there[1].digest = 99;
+        let message = judge(&[&here, &there]).unwrap_err().message;
+        assert!(message.contains("index 2") && message.contains("0000000000000063"), "{message}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use seedbed_core::raft::NodeId;
 use self::direct::Direct;
 use self::grpc::Grpc;
 use crate::clock::true_now_ns;
-use crate::history::{Outcome, Recorder, Request, Server};
+use crate::history::{Ask, Outcome, Recorder, Server};
 use crate::network::Network;
 use crate::plan::WorkloadPlan;
 use crate::rng::{self, Draw};
@@ -55,10 +55,10 @@ enum Access {
 
 impl Access {
     /// What the member answers; `None` if nobody will ever know. May wait for ever.
-    async fn call(&mut self, member: NodeId, operation: u64, request: &Request) -> Option<Answer> {
+    async fn call(&mut self, member: NodeId, operation: u64, ask: &Ask) -> Option<Answer> {
         match self {
-            Access::Direct(direct) => direct.call(member, operation, request).await,
-            Access::Grpc(grpc) => grpc.call(member, operation, request).await,
+            Access::Direct(direct) => direct.call(member, operation, ask).await,
+            Access::Grpc(grpc) => grpc.call(member, operation, ask).await,
         }
     }
 }
@@ -114,7 +114,7 @@ impl Client {
         }
         // Taken out, so that it can be used while `ask` has the client.
         let mut generator = self.generator.take().expect("it is put back after each use");
-        match self.ask(self.member, |operation| generator.request(operation)).await {
+        match self.ask(self.member, |operation| generator.ask(operation)).await {
             Outcome::Ok(response) => generator.saw(&response),
             Outcome::Failed { .. } => {}
             Outcome::Unknown => {
@@ -127,15 +127,15 @@ impl Client {
     }
 
     /// Asks one member one thing, and records what came of it.
-    pub async fn ask(&mut self, member: NodeId, request: impl FnOnce(u64) -> Request) -> Outcome {
+    pub async fn ask<A: Into<Ask>>(&mut self, member: NodeId, ask: impl FnOnce(u64) -> A) -> Outcome {
         let asked = Server { member: member.0, incarnation: 0 };
-        let (token, request) = {
+        let (token, ask) = {
             let mut recorder = self.recorder.borrow_mut();
-            let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), request);
-            let request = recorder.request(&token).clone();
-            (token, request)
+            let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), ask);
+            let ask = Ask { request: recorder.request(&token).clone(), path: recorder.path(&token) };
+            (token, ask)
         };
-        let call = self.access.call(member, token.operation, &request);
+        let call = self.access.call(member, token.operation, &ask);
         let answer = madsim::time::timeout(self.timeout, call).await.ok().flatten();
         let mut recorder = self.recorder.borrow_mut();
         let (server, outcome) = match answer {

@@ -2,6 +2,21 @@
 //!
 //! A refusal is one line that begins with the path of the field: `faults[2].fault.crash.target: …`. What passes can be
 //! run; a fault may still find nothing to do, for instance a leader to crash while there is none.
+//!
+//! A plan whose times leave no room is refused as well: its cluster could not elect, replicate, answer or converge,
+//! whatever the store did, and the run would blame the store.
+//!
+//! ```text
+//!   a heartbeat interval                                            below half of the election time-out
+//!   an append: there and back                                       below the heartbeat interval
+//!   a vote: there and back, the voter's fsync                       below half of the election time-out
+//!   a put: by way of a follower and the leader to another follower,
+//!          its fsync, and the whole way back                        below the client's time-out
+//!   a start or recovery, two elections, a put                       within `converge_ms`
+//! ```
+//!
+//! What is drawn from a band counts as the lower quarter of it. If even that is too slow, hardly anything is in time. A
+//! plan that passes narrowly may still need more time than it has.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +30,10 @@ use super::{ClusterPlan, Fault, FaultKind, Plan, Span, Target, VERSION, Workload
 
 /// Time in a plan ends here: a day, in which no sum of two times overflows.
 const TIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Messages lost in a thousand, in fair weather between members: of four requests, one is answered.
+const LOSS_PERMILLE_MAX: u64 = 500;
+/// Fsyncs one after the other from the start of a member to its first leadership, found by trying.
+const STARTING_SYNCS: u64 = 10;
 /// Members, clients and the rest are simulated in one process's memory.
 const CLIENTS_MAX: u64 = 10_000;
 const OPERATIONS_MAX: u64 = 10_000_000;
@@ -24,6 +43,8 @@ const VALUE_BYTES_MAX: u64 = 1 << 20;
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 1 << 32;
+/// A clock at half its speed, or half as fast again.
+const DRIFT_PPM_MAX: u64 = 500_000;
 
 /// Why a plan is refused: one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +107,47 @@ impl Plan {
         band("disk.sync_us", self.disk.sync_us, TIME_MS_MAX * 1000)?;
         self.workload.validate()?;
         within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
+        within("read_index_ms", self.read_index_ms.unwrap_or(1), 1, TIME_MS_MAX)?;
+        let leases = self.cluster.lease_drift_ppm.is_some() || self.workload.mix.get_lease == 0;
+        ensure(leases, "workload.mix.get_lease", || "the cluster has no cluster.lease_drift_ppm".to_owned())?;
+        self.leaves_room()?;
         self.validate_faults()
+    }
+
+    /// Refuses times that leave no room: see the head of this module.
+    fn leaves_room(&self) -> Result<(), PlanError> {
+        let ClusterPlan { members, heartbeat_ms, election_ms, .. } = self.cluster;
+        let (there_and_back, sync) = (2 * lower_quarter(self.network.latency_us), lower_quarter(self.disk.sync_us));
+        // A member alone answers by itself, and need not be elected by others.
+        let (put, elections_ms) =
+            if members > 1 { (3 * there_and_back + sync, 4 * election_ms) } else { (there_and_back + sync, 0) };
+        if members > 1 {
+            within("network.loss_permille", self.network.loss_permille, 0, LOSS_PERMILLE_MAX)?;
+            ensure(there_and_back < heartbeat_ms * 1000, "network.latency_us", || {
+                format!(
+                    "there and back takes {there_and_back} us or longer, so that hardly any append is answered within the \
+                     heartbeat interval of {heartbeat_ms} ms"
+                )
+            })?;
+            ensure(there_and_back + sync < election_ms * 1000 / 2, "disk.sync_us", || {
+                format!(
+                    "a vote takes {} us or longer, its message and its fsync, so that hardly any is granted within half of \
+                     the election time-out of {election_ms} ms",
+                    there_and_back + sync
+                )
+            })?;
+        }
+        ensure(put < self.workload.timeout_ms * 1000, "workload.timeout_ms", || {
+            format!("{} ms are too short for a put, which takes {put} us or longer", self.workload.timeout_ms)
+        })?;
+        let converged = STARTING_SYNCS * sync + elections_ms * 1000 + put;
+        ensure(converged <= self.converge_ms * 1000, "converge_ms", || {
+            format!(
+                "{} ms are too short: a start, elections and a put may take {} ms",
+                self.converge_ms,
+                converged.div_ceil(1000)
+            )
+        })
     }
 
     fn validate_faults(&self) -> Result<(), PlanError> {
@@ -118,12 +179,13 @@ impl ClusterPlan {
         })?;
         within("cluster.heartbeat_ms", self.heartbeat_ms, 1, TIME_MS_MAX)?;
         within("cluster.election_ms", self.election_ms, 1, TIME_MS_MAX)?;
-        ensure(self.heartbeat_ms < self.election_ms, "cluster.heartbeat_ms", || {
-            format!("{} is not below the election time-out of {}", self.heartbeat_ms, self.election_ms)
+        ensure(self.heartbeat_ms < self.election_ms / 2, "cluster.heartbeat_ms", || {
+            format!("{} is not below half of the election time-out of {}", self.heartbeat_ms, self.election_ms)
         })?;
         within("cluster.snapshot_entries", self.snapshot_entries, 1, ENTRIES_MAX)?;
         within("cluster.keep_entries", self.keep_entries, 0, ENTRIES_MAX)?;
-        within("cluster.segment_bytes", self.segment_bytes, 1, SEGMENT_BYTES_MAX)
+        within("cluster.segment_bytes", self.segment_bytes, 1, SEGMENT_BYTES_MAX)?;
+        within("cluster.lease_drift_ppm", self.lease_drift_ppm.unwrap_or(0), 0, DRIFT_PPM_MAX)
     }
 }
 
@@ -142,7 +204,17 @@ impl WorkloadPlan {
         band("workload.think_ms", self.think_ms, TIME_MS_MAX)?;
         within("workload.timeout_ms", self.timeout_ms, 1, TIME_MS_MAX)?;
         let mix = &self.mix;
-        let weights = [mix.get, mix.get_serializable, mix.range, mix.put, mix.delete, mix.txn, mix.compact];
+        let weights = [
+            mix.get,
+            mix.get_serializable,
+            mix.range,
+            mix.put,
+            mix.delete,
+            mix.txn,
+            mix.compact,
+            mix.get_log,
+            mix.get_lease,
+        ];
         let sum = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>();
         ensure((1..=u64::from(u32::MAX)).contains(&sum), "workload.mix", || {
             format!("the weights add up to {sum}, which is not within 1..={}", u32::MAX)
@@ -173,6 +245,14 @@ impl Fault {
             FaultKind::CrashUnflushed { target, stall_ms } => {
                 aimed("crash-unflushed", *target)?;
                 within(field("crash-unflushed", "stall_ms"), *stall_ms, 1, TIME_MS_MAX)
+            }
+            FaultKind::SlowLink { target, latency_us } => {
+                aimed("slow-link", *target)?;
+                band(field("slow-link", "latency_us"), *latency_us, TIME_MS_MAX * 1000)
+            }
+            FaultKind::Drift { target, ppm } => {
+                aimed("drift", *target)?;
+                within(field("drift", "ppm"), ppm.unsigned_abs(), 1, DRIFT_PPM_MAX)
             }
         }
     }
@@ -279,6 +359,11 @@ fn band(path: impl fmt::Display, [least, greatest]: Span, limit: u64) -> Result<
     within(path, greatest, 0, limit)
 }
 
+/// A quarter of what is drawn from the band is below this.
+fn lower_quarter([least, greatest]: Span) -> u64 {
+    least + (greatest - least) / 4
+}
+
 fn member(path: impl fmt::Display, member: u64, members: u64) -> Result<(), PlanError> {
     ensure((1..=members).contains(&member), path, || {
         format!("there is no member {member} in a cluster of {members}, numbered from 1")
@@ -288,7 +373,9 @@ fn member(path: impl fmt::Display, member: u64, members: u64) -> Result<(), Plan
 fn aim(path: impl fmt::Display, target: Target, members: u64) -> Result<(), PlanError> {
     match target {
         Target::Member(number) => member(path, number, members),
-        Target::Follower => ensure(members > 1, path, || "a cluster of one has no follower".to_owned()),
+        Target::Follower | Target::Followers => {
+            ensure(members > 1, path, || "a cluster of one has no follower".to_owned())
+        }
         Target::Leader | Target::Everyone => Ok(()),
     }
 }

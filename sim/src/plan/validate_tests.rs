@@ -126,7 +126,13 @@ fn impossible_clusters_are_refused() {
     for members in [0, 2, 4, 7] {
         assert_refused("/cluster/members", json!(members), "cluster.members", "1, 3 or 5 members");
     }
-    assert_refused("/cluster/heartbeat_ms", json!(200), "cluster.heartbeat_ms", "below the election time-out");
+    assert_refused(
+        "/cluster/heartbeat_ms",
+        json!(200),
+        "cluster.heartbeat_ms",
+        "below half of the election time-out of 200",
+    );
+    assert_refused("/cluster/heartbeat_ms", json!(100), "cluster.heartbeat_ms", "below half of");
     assert_refused("/cluster/election_ms", json!(0), "cluster.election_ms", "0 is not within");
     assert_refused("/cluster/snapshot_entries", json!(0), "cluster.snapshot_entries", "0 is not within");
     assert_refused("/cluster/segment_bytes", json!(0), "cluster.segment_bytes", "0 is not within");
@@ -146,6 +152,56 @@ fn impossible_weather_and_work_are_refused() {
     assert_refused("/converge_ms", json!(0), "converge_ms", "0 is not within");
     assert_refused("/mutant", json!("gremlin"), "mutant", "no planted bug is called `gremlin`");
     assert_refused("/scenario", json!(""), "scenario", "empty");
+}
+
+/// That the sample passes with one value changed.
+#[track_caller]
+fn assert_passes(pointer: &str, value: Value) {
+    let mut plan = sample();
+    *plan.pointer_mut(pointer).expect("a field of the sample") = value;
+    Plan::from_json(&plan.to_string()).expect("possible");
+}
+
+/// Each limit from both sides. The sample has a heartbeat every 30 ms and an election time-out of 200 ms; there and back
+/// takes 0.6 ms, an fsync 0.9 ms.
+#[test]
+fn times_that_leave_no_room_are_refused() {
+    let latency = "network.latency_us";
+    assert_refused("/network/latency_us", json!([15_000, 15_000]), latency, "within the heartbeat interval of 30 ms");
+    assert_passes("/network/latency_us", json!([14_000, 14_000]));
+    assert_refused("/network/latency_us", json!([0, 60_000]), latency, "takes 30000 us or longer");
+    assert_passes("/network/latency_us", json!([0, 59_000]));
+    assert_refused("/network/latency_us", json!([300_000, 300_000]), latency, "heartbeat interval");
+
+    assert_refused("/disk/sync_us", json!([99_400, 99_400]), "disk.sync_us", "half of the election time-out of 200 ms");
+    assert_passes("/disk/sync_us", json!([99_300, 99_300]));
+    assert_refused("/disk/sync_us", json!([300_000, 400_000]), "disk.sync_us", "a vote takes 325600 us or longer");
+
+    assert_refused("/network/loss_permille", json!(501), "network.loss_permille", "not within 0..=500");
+    assert_refused("/workload/timeout_ms", json!(2), "workload.timeout_ms", "a put, which takes 2700 us or longer");
+    assert_passes("/workload/timeout_ms", json!(3));
+    assert_refused("/converge_ms", json!(811), "converge_ms", "may take 812 ms");
+    assert_passes("/converge_ms", json!(812));
+}
+
+#[test]
+fn a_member_alone_needs_no_answer_of_others() {
+    let alone = |network: Value, sync_us: u64, timeout_ms: u64, converge_ms: u64| {
+        let mut plan = sample();
+        plan["cluster"]["members"] = json!(1);
+        plan["faults"] = json!([]);
+        plan["network"] = network;
+        plan["disk"]["sync_us"] = json!([sync_us, sync_us]);
+        plan["workload"]["timeout_ms"] = json!(timeout_ms);
+        plan["converge_ms"] = json!(converge_ms);
+        Plan::from_json(&plan.to_string()).map_err(|error| error.to_string())
+    };
+    let slow = || json!({ "latency_us": [50_000, 50_000], "loss_permille": 1000 });
+    alone(slow(), 300_000, 401, 3400).expect("there is nobody to elect, or to replicate to");
+    let refusal = alone(slow(), 300_000, 400, 3400).expect_err("a put takes as long");
+    assert!(refusal.starts_with("workload.timeout_ms: "), "{refusal}");
+    let refusal = alone(slow(), 300_000, 401, 3399).expect_err("it starts with ten fsyncs");
+    assert!(refusal.starts_with("converge_ms: "), "{refusal}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use madsim::runtime::NodeHandle;
 use madsim::task::NodeId as SimNode;
 use madsim::time::{sleep, timeout};
 use prost::Message;
-use seedbed_core::api::Limits;
+use seedbed_core::api::{Context, Limits};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, StartError};
 use seedbed_core::raft::{NodeId, RaftOptions};
@@ -62,6 +62,7 @@ impl Members {
             wal: WalOptions { segment_bytes_max: 64 << 10, ..WalOptions::default() },
             store: mvcc::Options { cache_bytes: 1 << 20, ..mvcc::Options::default() },
             limits: Limits::default(),
+            lease_drift_ppm: None,
         };
         adjust(&mut options);
         let network = Network::new(&ids, Weather { latency_us: [200, 1_000], loss_permille: 0 });
@@ -197,7 +198,8 @@ pub(crate) type Answer<T> = Result<T, String>;
 
 impl Client {
     async fn call<M: Message + Default>(&self, member: u64, path: &str, request: &impl Message) -> Answer<M> {
-        let call = self.network.client_call(1, NodeId(member), path, request.encode_to_vec().into(), 0);
+        let call =
+            self.network.client_call(1, NodeId(member), path, request.encode_to_vec().into(), Context::default());
         let reply = timeout(PATIENCE, call).await.map_err(|_| "no answer at all".to_owned())?;
         let answer = wire::decode(reply.map_err(|error| error.to_string())?).expect("replies arrive whole");
         answer.result.map(|body| M::decode(body).expect("replies arrive whole")).map_err(|(_, message)| message)

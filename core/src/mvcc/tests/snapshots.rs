@@ -32,6 +32,13 @@ async fn install(store: &TestStore, pieces: impl IntoIterator<Item: AsRef<[u8]>>
     installer.finish::<TokioRuntime>().await
 }
 
+/// Whether a stream could be installed.
+fn check(pieces: &[bytes::Bytes]) -> Result<(), InstallError> {
+    let mut check = SnapshotCheck::default();
+    pieces.iter().try_for_each(|piece| check.feed(piece))?;
+    check.finish()
+}
+
 fn assert_equal(store: &TestStore, expected: &TestStore) {
     assert_eq!(store.digest(), expected.digest());
     assert_eq!(store.hash(0).unwrap(), expected.hash(0).unwrap());
@@ -143,16 +150,22 @@ fn a_damaged_stream_changes_nothing() {
             ("twice", [&pieces[..], &pieces[..]].concat(), offset(end + 1)),
             ("foreign", vec!["this is not a snapshot".into()], 0),
         ] {
+            let checked = check(&stream).unwrap_err();
             match install(&store, stream).await.unwrap_err() {
                 // Damage is noticed with its frame or just after.
                 InstallError::Damaged { offset, .. } => assert!(offset.abs_diff(expected) <= 400, "{what}: {offset}"),
                 error => panic!("{what}: {error}"),
             }
+            assert!(
+                matches!(checked, InstallError::Damaged { offset, .. } if offset.abs_diff(expected) <= 400),
+                "{what}"
+            );
             assert_eq!(store.hash(0).unwrap(), before, "{what}");
         }
         drop(store);
         let store = open(&disk).await;
         assert_eq!(store.revision(), 1, "never flushed");
+        check(&pieces).unwrap();
         install(&store, pieces).await.unwrap();
         assert_equal(&store, &sent);
     });

@@ -1,6 +1,6 @@
 //! Encoding: what is sent arrives as it was, and what is not a message is refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::vote::leader_id_std::{CommittedLeaderId, LeaderId};
 use openraft::{EntryPayload, Membership};
@@ -11,6 +11,7 @@ use crate::proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, PutResponse, RequestOp, ResponseHeader, TxnRequest, request_op,
 };
 use crate::raft::{LogId, Request, StoredMembership};
+use crate::runtime::PROTOCOL_VERSION;
 use crate::wal::testing::{Random, TestRuntime};
 
 type Rt = TestRuntime;
@@ -127,6 +128,53 @@ fn messages_arrive_as_they_were_and_damaged_ones_are_refused() {
     let mut random = Random(1);
     requests().iter().for_each(|request| judge(request, &mut random));
     replies().iter().for_each(|reply| judge(reply, &mut random));
+}
+
+/// A checksum of all examples of each kind.
+fn layout<M: Serialize>(messages: &[M]) -> BTreeMap<u8, u32> {
+    let mut layout = BTreeMap::new();
+    for encoded in messages.iter().map(encode) {
+        let checksum = layout.entry(encoded[0]).or_insert(0);
+        *checksum = crc32c::crc32c_append(*checksum, &encoded);
+    }
+    layout
+}
+
+/// Members of one version must understand each other. Whoever makes this fail has changed what a message looks like, or
+/// the examples of it: in the first case the version has to be raised.
+#[test]
+fn messages_look_as_they_do_in_this_version() {
+    assert_eq!(PROTOCOL_VERSION, 1);
+    let kinds = |layout: BTreeMap<u8, u32>, known: &[(u8, u32)]| {
+        let seen: Vec<_> =
+            layout.into_iter().filter(|(kind, _)| known.iter().any(|(known, _)| known == kind)).collect();
+        assert_eq!(seen, known, "{seen:#x?}");
+    };
+    kinds(
+        layout(&requests()),
+        &[
+            (0, 2231050405),
+            (1, 387899923),
+            (2, 1632768481),
+            (3, 1818818126),
+            (4, 3292660793),
+            (5, 1737246541),
+            (6, 3614199022),
+        ],
+    );
+    kinds(
+        layout(&replies()),
+        &[
+            (0, 975943002),
+            (1, 2869904950),
+            (2, 4133640051),
+            (4, 431075199),
+            (5, 2552489259),
+            (6, 72780361),
+            (7, 2260154298),
+            (8, 2010772461),
+        ],
+    );
 }
 
 #[test]

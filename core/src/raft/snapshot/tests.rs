@@ -136,6 +136,66 @@ fn senders_do_not_disturb_each_other() {
     assert_eq!((bytes_of(&old), bytes_of(&new)), (b"old leader".to_vec(), b"new leader".to_vec()));
 }
 
+/// The stream of a store whose only key was put so many times, in the format that `mvcc` describes.
+fn stream(puts: u64) -> Vec<u8> {
+    let mut checksum = 0;
+    let mut frame = |payload: &[u8]| {
+        checksum = crc32c::crc32c_append(checksum, payload);
+        [&(payload.len() as u32).to_le_bytes()[..], &checksum.to_le_bytes(), payload].concat()
+    };
+    let (revision, never_compacted, digest) = (1 + puts, u64::MAX, 0u64);
+    let header = [&[0, 1][..], &[revision, never_compacted, digest].map(u64::to_le_bytes).concat()].concat();
+    let mut rows = vec![1];
+    for version in 1..=puts {
+        let (created, lease) = (2, 0);
+        let fields = [created, version, lease].map(u64::to_le_bytes).concat();
+        let row = [&[1, 3, 0, 0, 0][..], b"key", &fields, b"value"].concat();
+        rows.extend((u128::from(1 + version) << 64).to_le_bytes());
+        rows.extend((row.len() as u32).to_le_bytes());
+        rows.extend(row);
+    }
+    let end = [&[2][..], &puts.to_le_bytes()].concat();
+    [frame(&header), frame(&rows), frame(&end)].concat()
+}
+
+/// Why a received snapshot is refused.
+fn damage(received: ReceivedSnapshot<Rt>) -> String {
+    received.checked().err().expect("it is damaged").to_string()
+}
+
+#[test]
+fn a_snapshot_damaged_on_the_way_is_refused_and_its_sender_may_begin_again() {
+    let disk = FakeDisk::new(1);
+    let staging = open(&disk);
+    let whole = stream(3);
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x20;
+        let refusal = damage(send(&staging, LEADER, 9, &damaged, 50));
+        assert!(refusal.starts_with("the snapshot is damaged at byte "), "byte {at}: {refusal}");
+        assert_eq!(disk.files(), [], "nothing of it stays");
+    }
+    for length in 1..whole.len() {
+        damage(send(&staging, LEADER, 9, &whole[..length], 50));
+    }
+    damage(send(&staging, LEADER, 9, &[&whole[..], b"\0"].concat(), 50));
+
+    let received = send(&staging, LEADER, 9, &whole, 50).checked().expect("this one is whole");
+    assert!(bytes_of(&received) == whole);
+}
+
+#[test]
+fn a_snapshot_damaged_by_the_medium_is_refused() {
+    let disk = FakeDisk::new(1);
+    let staging = open(&disk);
+    let received = send(&staging, LEADER, 9, &stream(3), 50);
+    let [(path, length)] = &disk.files()[..] else { panic!("{:?}", disk.files()) };
+    disk.flip(path, length * 4);
+    let refusal = damage(received);
+    assert!(refusal.starts_with("the snapshot is damaged at byte "), "{refusal}");
+    assert_eq!(disk.files(), []);
+}
+
 #[test]
 fn opening_empties_the_folder() {
     let disk = FakeDisk::new(1);

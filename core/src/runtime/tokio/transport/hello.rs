@@ -6,14 +6,18 @@ use bytes::{Buf, BufMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::ids::NodeId;
+use crate::runtime::PROTOCOL_VERSION;
 
 const MAGIC: [u8; 8] = *b"seedbed\n";
 
-/// Changes with the layout of frames and the meaning of requests. Magic and version keep their places for ever.
-const VERSION: u32 = 1;
+/// Magic and version, which keep their places for ever.
+const HEAD: usize = 8 + 4;
 
 /// Magic, version, cluster, from, to; integers little-endian.
-const LENGTH: usize = 8 + 4 + 8 + 8 + 8;
+const LENGTH: usize = HEAD + 8 + 8 + 8;
+
+/// What is listened to, and dropped, of an end that speaks another version.
+const TURNED_AWAY_BYTES_MAX: u64 = 64 << 10;
 
 /// A member of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub(super) enum Refusal {
     Io(#[from] io::Error),
     #[error("it is not a member: it does not speak this protocol")]
     Foreign,
-    #[error("it speaks version {0} of the protocol, not version {VERSION}")]
+    #[error("it speaks version {0} of the protocol, not version {PROTOCOL_VERSION}")]
     Version(u32),
     #[error("it belongs to cluster {theirs:016x}, not to {ours:016x}")]
     Cluster { theirs: u64, ours: u64 },
@@ -49,8 +53,7 @@ pub(super) enum Refusal {
 impl Hello {
     pub(super) async fn write(self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(LENGTH);
-        bytes.put_slice(&MAGIC);
-        bytes.put_u32_le(VERSION);
+        bytes.put_slice(&head());
         bytes.put_u64_le(self.from.cluster);
         bytes.put_u64_le(self.from.node.0);
         bytes.put_u64_le(self.to.0);
@@ -59,21 +62,30 @@ impl Hello {
 
     pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Hello, Refusal> {
         // First what every version has, since another one may be shorter.
-        let mut head = [0; 12];
+        let mut head = [0; HEAD];
         stream.read_exact(&mut head).await?;
         let (magic, mut version) = head.split_at(MAGIC.len());
         if magic != MAGIC {
             return Err(Refusal::Foreign);
         }
         match version.get_u32_le() {
-            VERSION => {}
+            PROTOCOL_VERSION => {}
             version => return Err(Refusal::Version(version)),
         }
-        let mut rest = [0; LENGTH - 12];
+        let mut rest = [0; LENGTH - HEAD];
         stream.read_exact(&mut rest).await?;
         let mut rest = &rest[..];
         let from = Identity { cluster: rest.get_u64_le(), node: NodeId(rest.get_u64_le()) };
         Ok(Hello { from, to: NodeId(rest.get_u64_le()) })
+    }
+
+    /// Tells an end that speaks another version which one is spoken here, all that it can read, and waits until it has
+    /// gone: closing before it has said everything would take the answer away from it.
+    pub(super) async fn turn_away(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+        stream.write_all(&head()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(TURNED_AWAY_BYTES_MAX), &mut tokio::io::sink()).await?;
+        Ok(())
     }
 
     /// Whether this, said by the other end, may speak with `us`.
@@ -86,6 +98,13 @@ impl Hello {
             Ok(())
         }
     }
+}
+
+fn head() -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..MAGIC.len()].copy_from_slice(&MAGIC);
+    head[MAGIC.len()..].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+    head
 }
 
 #[cfg(test)]
@@ -113,8 +132,12 @@ mod tests {
             assert!(matches!(Hello::read(&mut &b"GET / HTTP/1.1\r\n"[..]).await, Err(Refusal::Foreign)));
             let mut newer = bytes.clone();
             newer[8] = 9;
-            newer.truncate(12);
-            assert!(matches!(Hello::read(&mut &newer[..]).await, Err(Refusal::Version(9))));
+            newer.truncate(HEAD);
+            let refusal = Hello::read(&mut &newer[..]).await.unwrap_err();
+            assert_eq!(
+                refusal.to_string(),
+                format!("it speaks version 9 of the protocol, not version {PROTOCOL_VERSION}")
+            );
         });
     }
 

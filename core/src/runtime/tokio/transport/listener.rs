@@ -88,7 +88,13 @@ impl Listener {
     /// Who is there; `None` if there is nobody yet to answer.
     async fn greet(&self, stream: &mut TcpStream) -> Result<Option<NodeId>, Refusal> {
         set_up(stream, &self.options)?;
-        let hello = Hello::read(stream).await?;
+        let hello = match Hello::read(stream).await {
+            Err(refusal @ Refusal::Version(_)) => {
+                Hello::turn_away(stream).await?;
+                return Err(refusal);
+            }
+            read => read?,
+        };
         if unpoisoned(&self.handler).is_none() {
             return Ok(None);
         }

@@ -48,6 +48,39 @@ fn members_of_another_cluster_and_wrong_addresses_are_refused() {
     });
 }
 
+/// Both ends of a connection learn that the other speaks another version, whoever has called whom.
+#[test]
+fn members_that_speak_another_version_are_told_so() {
+    run(async {
+        let one = echo(ONE, CLUSTER, TransportOptions::default()).await;
+        let two = echo(TWO, CLUSTER, TransportOptions::default()).await;
+        let mut ours = Vec::new();
+        Hello { from: Identity { cluster: CLUSTER, node: ONE }, to: TWO }.write(&mut ours).await.unwrap();
+        let mut newer = ours.clone();
+        newer[8] = 9;
+        // What else a newer member says may be longer.
+        newer.extend([0xff; 100]);
+
+        let mut stream = TcpStream::connect(two.local_addr()).await.unwrap();
+        stream.write_all(&newer).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, ours[..12], "the version is all that both can read");
+
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        one.set_peers(BTreeMap::from([(TWO, socket.local_addr().unwrap().to_string())]));
+        let answering = TokioRuntime::spawn(async move {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            stream.write_all(&newer).await.unwrap();
+            stream
+        });
+        assert_eq!(one.call(TWO, Bytes::new()).await, Err(TransportError::Unreachable(TWO)));
+        answering.await.unwrap();
+        know(&one, TWO, &two);
+        assert_eq!(one.call(TWO, Bytes::from_static(b"hi")).await, Ok(Bytes::from_static(b"hi")));
+    });
+}
+
 #[test]
 fn a_member_that_does_not_serve_yet_is_unreachable_until_it_does() {
     run(async {

@@ -1,0 +1,167 @@
+//! The stream of a snapshot, read: frames, their checksums, the order of rows. Its format is with
+//! [`StoreSnapshot`](super::StoreSnapshot).
+
+use bytes::{Buf, Bytes, BytesMut};
+use crc32c::crc32c_append;
+
+use super::error::{InstallError, StoreError};
+use super::revision::Revision;
+use super::row::Row;
+use super::snapshot::{END, FRAME_HEAD, HEADER, ROW_HEAD, ROW_RUN, SNAPSHOT_FORMAT};
+use super::store::State;
+
+/// The longest payload that is believed: requests, and so rows, are far smaller.
+const PAYLOAD_MAX: usize = 1 << 30;
+
+/// What has been received.
+#[derive(Default)]
+pub(super) struct Stream {
+    /// The beginning of a frame.
+    pending: BytesMut,
+    /// Bytes of the stream before `pending`.
+    offset: u64,
+    checksum: u32,
+    state: Option<State>,
+    rows: u64,
+    last: Option<Revision>,
+    ended: bool,
+}
+
+/// Reads a stream as an installation does, and changes nothing. What it lets pass can be installed, unless the sender's
+/// rows contradict each other.
+#[derive(Default)]
+pub struct SnapshotCheck {
+    stream: Stream,
+}
+
+impl SnapshotCheck {
+    /// Takes the next bytes of the stream, cut anywhere.
+    ///
+    /// # Errors
+    /// [`InstallError::Damaged`], with the offset, if they cannot be installed.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), InstallError> {
+        self.stream.feed(bytes, |_, _, _| Ok(true))
+    }
+
+    /// Says that there are no more bytes.
+    ///
+    /// # Errors
+    /// [`InstallError::Damaged`], if the snapshot is not whole.
+    pub fn finish(self) -> Result<(), InstallError> {
+        self.stream.whole().map(drop)
+    }
+}
+
+impl Stream {
+    /// Takes the next bytes, cut anywhere, and hands over the rows, encoded and decoded. `each` says whether a row fits
+    /// those before it.
+    pub(super) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(Revision, &Row, &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), InstallError> {
+        self.pending.extend_from_slice(bytes);
+        while let Some(mut payload) = self.next_frame()? {
+            match payload.get_u8() {
+                HEADER => self.header(payload)?,
+                ROW_RUN => self.rows(payload, &mut each)?,
+                END => self.end(payload)?,
+                kind => return Err(self.damaged(format_args!("there is no frame of kind {kind}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// The payload of the next frame that is there as a whole.
+    fn next_frame(&mut self) -> Result<Option<Bytes>, InstallError> {
+        let Some(mut head) = self.pending.get(..FRAME_HEAD) else { return Ok(None) };
+        let (len, checksum) = (head.get_u32_le() as usize, head.get_u32_le());
+        if !(1..=PAYLOAD_MAX).contains(&len) {
+            return Err(self.damaged(format_args!("a frame claims to be {len} bytes long")));
+        }
+        if self.pending.len() < FRAME_HEAD + len {
+            return Ok(None);
+        }
+        let expected = crc32c_append(self.checksum, &self.pending[FRAME_HEAD..FRAME_HEAD + len]);
+        if checksum != expected {
+            return Err(self.damaged("the checksum does not fit"));
+        }
+        self.checksum = checksum;
+        self.offset += (FRAME_HEAD + len) as u64;
+        let mut frame = self.pending.split_to(FRAME_HEAD + len).freeze();
+        frame.advance(FRAME_HEAD);
+        Ok(Some(frame))
+    }
+
+    fn header(&mut self, mut payload: Bytes) -> Result<(), InstallError> {
+        let format = payload.try_get_u8().ok();
+        let state = State::decode(&payload);
+        if self.state.is_some() || format != Some(SNAPSHOT_FORMAT) || state.is_none() {
+            return Err(self.damaged(format_args!("the header is not of format {SNAPSHOT_FORMAT}")));
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        mut payload: Bytes,
+        each: &mut impl FnMut(Revision, &Row, &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), InstallError> {
+        let Some(state) = self.state.filter(|_| !self.ended) else {
+            return Err(self.damaged("rows are out of place"));
+        };
+        while payload.has_remaining() {
+            let (revision, encoded) = take_row(&mut payload)
+                .filter(|(revision, _)| revision.main <= state.revision && Some(*revision) > self.last)
+                .ok_or_else(|| self.damaged("a row is cut or out of order"))?;
+            let fits = match Row::decode(encoded.clone()) {
+                Some(row) => each(revision, &row, &encoded)?,
+                None => false,
+            };
+            if !fits {
+                let what = format_args!("the row of revision {revision} is unreadable or contradicts earlier ones");
+                return Err(self.damaged(what));
+            }
+            self.rows += 1;
+            self.last = Some(revision);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, payload: Bytes) -> Result<(), InstallError> {
+        if self.state.is_none() || self.ended || payload[..] != self.rows.to_le_bytes() {
+            return Err(self.damaged(format_args!("it does not end after {} rows", self.rows)));
+        }
+        self.ended = true;
+        Ok(())
+    }
+
+    /// The state that has been received, if all of it has.
+    pub(super) fn whole(&self) -> Result<State, InstallError> {
+        match self.state {
+            Some(state) if self.ended && self.pending.is_empty() => Ok(state),
+            _ if self.ended => Err(self.damaged("there is more after its end")),
+            _ => Err(self.damaged("it ends too early")),
+        }
+    }
+
+    fn damaged(&self, what: impl std::fmt::Display) -> InstallError {
+        InstallError::Damaged { offset: self.offset, what: what.to_string() }
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("offset", &self.offset).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+fn take_row(payload: &mut Bytes) -> Option<(Revision, Bytes)> {
+    if payload.remaining() < ROW_HEAD {
+        return None;
+    }
+    let revision = Revision::from_row_key(payload.get_u128_le())?;
+    let len = payload.get_u32_le() as usize;
+    (len <= payload.len()).then(|| (revision, payload.split_to(len)))
+}
