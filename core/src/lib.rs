@@ -1,6 +1,8 @@
 //! The store: an etcd-compatible, Raft-replicated key-value store, generic over its [runtime](runtime::Runtime).
 //!
 //! ```text
+//!           server        a process: flags, ports, signals (feature `server`)
+//!             │
 //!            grpc         the services on byte streams: HTTP/2 without sockets
 //!             │
 //!            api          the services: what a client calls
@@ -18,14 +20,18 @@
 //! [`runtime`].
 
 pub mod api;
+pub mod auto_compaction;
 mod compactor;
 pub mod grpc;
 pub mod ids;
+pub mod members;
 pub mod mvcc;
 pub mod node;
 pub mod raft;
 pub mod read;
 pub mod runtime;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod wal;
 mod watermark;
 

@@ -1,5 +1,8 @@
 //! One member, wired: disk to log and store, both to raft, raft to the services.
 
+mod hand_over;
+mod publish;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -9,18 +12,22 @@ use openraft::errors::{InitializeError, RaftError};
 use openraft::{EmptyNode, ServerState};
 use openraft_rt::{Select2, WatchReceiver};
 
-use crate::api::{KvService, Limits};
+use crate::api::{ClusterService, Headers, KvService, Limits, MaintenanceService};
+use crate::auto_compaction::{self, AutoCompaction};
 use crate::compactor::Compactor;
 use crate::grpc::Routes;
+use crate::members::Directory;
 use crate::mvcc::{self, Store, StoreError};
+use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::raft::{
     LogStore, NodeId, PeerNetwork, PeerServer, Proposer, Raft, RaftOptions, StateMachine, Term, VoteHold,
     openraft_config,
 };
 use crate::read::{Counters, GivenUp, LeaseOptions, LeaseRead, Member, ReadCounters, ReadIndex, ReadOptions, Reads};
 use crate::runtime::{Host, Runtime, Transport};
-use crate::wal::{WalError, WalOptions};
+use crate::wal::{WalError, WalOptions, WalStats};
 use crate::watermark::{Stop, Watermark};
 
 /// The folder of the log, within the member's data folder.
@@ -53,6 +60,10 @@ pub struct NodeOptions {
     /// parts in a million. Must be the same on every member. `None`: no lease reads, and no wait before a restarted
     /// member votes.
     pub lease_drift_ppm: Option<u32>,
+    /// Names and addresses, for clients who ask.
+    pub directory: Directory,
+    /// What history is compacted without being asked to.
+    pub auto_compaction: AutoCompaction,
 }
 
 /// A member could not be started.
@@ -98,6 +109,8 @@ pub struct Status {
     pub leads: bool,
     /// The last entry of its log.
     pub last_index: u64,
+    /// The last entry that it knows to be committed.
+    pub committed: u64,
     /// The last entry that it has applied.
     pub applied: u64,
     /// The store's revision.
@@ -108,24 +121,30 @@ pub struct Status {
 
 /// A running member. Dropping it does not stop it: its tasks run on until [`stop`](Node::stop).
 pub struct Node<R: Runtime> {
+    node: NodeId,
     raft: Raft<R>,
     store: Store<R::Disk>,
     log: LogStore<R>,
     applied: Watermark,
     kv: Arc<KvService<R>>,
     counters: Arc<Counters>,
+    cluster: Arc<ClusterService<R>>,
+    maintenance: Arc<MaintenanceService<R>>,
     stop: Stop,
 }
 
 impl<R: Runtime> Clone for Node<R> {
     fn clone(&self) -> Self {
         Node {
+            node: self.node,
             raft: self.raft.clone(),
             store: self.store.clone(),
             log: self.log.clone(),
             applied: self.applied.clone(),
             kv: self.kv.clone(),
             counters: self.counters.clone(),
+            cluster: self.cluster.clone(),
+            maintenance: self.maintenance.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -215,6 +234,19 @@ impl<R: Runtime> Node<R> {
             // election time-out.
             raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
         }
+        if let Some(attributes) = options.directory.attributes {
+            let (proposer, retry) = (proposer.clone(), options.raft.heartbeat_interval);
+            drop(R::spawn(publish::publish(options.node, attributes, proposer, retry, stop.clone())));
+        }
+        auto_compaction::start(options.auto_compaction, raft.clone(), store.clone(), proposer.clone(), stop.clone());
+        let headers = Headers { cluster_id: options.cluster_id, node: options.node, raft: raft.clone() };
+        let cluster = Arc::new(ClusterService {
+            headers: headers.clone(),
+            store: store.clone(),
+            reads: reads.clone(),
+            peer_urls: options.directory.peer_urls,
+        });
+        let maintenance = Arc::new(MaintenanceService { headers, store: store.clone(), applied: applied.clone() });
         let kv = Arc::new(KvService {
             cluster_id: options.cluster_id,
             node: options.node,
@@ -227,7 +259,18 @@ impl<R: Runtime> Node<R> {
             limits: options.limits,
             request_timeout: limit,
         });
-        Ok(Node { raft, store, log, applied, kv, counters, stop })
+        Ok(Node { node: options.node, raft, store, log, applied, kv, cluster, maintenance, counters, stop })
+    }
+
+    /// The member's number.
+    pub fn id(&self) -> NodeId {
+        self.node
+    }
+
+    /// openraft's handle.
+    #[cfg(feature = "server")]
+    pub(crate) fn raft(&self) -> &Raft<R> {
+        &self.raft
     }
 
     /// The KV service, as this member offers it.
@@ -238,7 +281,10 @@ impl<R: Runtime> Node<R> {
     /// All services that this member offers to clients.
     pub fn routes(&self) -> Routes {
         let bytes_max = self.kv.limits.request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
-        Routes::default().with(KvServer::from_arc(self.kv()).max_decoding_message_size(bytes_max))
+        Routes::default()
+            .with(KvServer::from_arc(self.kv()).max_decoding_message_size(bytes_max))
+            .with(ClusterServer::from_arc(self.cluster.clone()))
+            .with(MaintenanceServer::from_arc(self.maintenance.clone()))
     }
 
     /// The member's store, for those who may look without asking raft: judges, metrics.
@@ -265,9 +311,24 @@ impl<R: Runtime> Node<R> {
             leader: metrics.current_leader,
             leads: metrics.state == ServerState::Leader,
             last_index: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.local_committed.map_or(0, |committed| committed.index()),
             applied: self.applied.get(),
             revision: self.store.revision(),
             failure: metrics.running_state.as_ref().err().map(|error| error.to_string()),
+        }
+    }
+
+    /// What its log has done since the member was started.
+    pub fn wal_stats(&self) -> WalStats {
+        self.log.stats()
+    }
+
+    /// Resolves once the member has stopped by itself, which is to say that it has failed: why.
+    pub async fn failed(&self) -> String {
+        let failed = self.raft.metrics().wait_until(|metrics| metrics.running_state.is_err()).await;
+        match failed {
+            Ok(metrics) => metrics.running_state.err().map_or_else(String::new, |failure| failure.to_string()),
+            Err(_) => "raft has ended".to_owned(),
         }
     }
 

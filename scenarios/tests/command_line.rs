@@ -94,7 +94,17 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
     let names = |kind: &str| list.iter().filter_map(|line| line[kind].as_str()).collect::<Vec<_>>();
     assert_eq!(
         names("scenario"),
-        ["calm", "partition", "fsync-delay", "crash-restart", "unflushed-leader", "everything"]
+        [
+            "calm",
+            "partition",
+            "fsync-delay",
+            "crash-restart",
+            "unflushed-leader",
+            "read-paths",
+            "read-stall",
+            "lease-hazard",
+            "everything"
+        ]
     );
     assert_eq!(names("mutant").len(), seedbed_sim::Mutant::ALL.len());
     assert!(list.iter().all(|line| line["summary"].as_str().is_some_and(|summary| !summary.is_empty())));

@@ -7,6 +7,8 @@ use std::time::Duration;
 use madsim::runtime::Handle;
 use madsim::task::NodeId as SimNode;
 use seedbed_core::api::Limits;
+use seedbed_core::auto_compaction::AutoCompaction;
+use seedbed_core::members::Directory;
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, Status};
 use seedbed_core::raft::{NodeId, RaftOptions};
@@ -210,6 +212,8 @@ impl Cluster {
             store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, ..mvcc::Options::default() },
             limits: Limits::default(),
             lease_drift_ppm,
+            directory: Directory::default(),
+            auto_compaction: AutoCompaction::default(),
         };
         let transport = network.transport(id);
         let host = Host { clock: clock_of(member.sim), disk: member.disk.handle(), transport: transport.clone() };

@@ -34,6 +34,8 @@ async fn member(folder: &std::path::Path) -> Node<TokioRuntime> {
         wal: Default::default(),
         store: Default::default(),
         limits: Default::default(),
+        directory: Default::default(),
+        auto_compaction: Default::default(),
     };
     Node::start(host, options).await.unwrap()
 }

@@ -51,6 +51,12 @@ impl<F: File> Backend<F> {
         &self.path
     }
 
+    /// Bytes of the file.
+    pub(crate) fn size(&self) -> Result<u64, StoreError> {
+        self.check()?;
+        self.file.size().map_err(|source| StoreError::Io { operation: "inspect", path: self.path.clone(), source })
+    }
+
     /// Fails if anything has failed before.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self.failure.get() {

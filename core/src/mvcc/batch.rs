@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
@@ -25,7 +26,7 @@ use super::key_range::KeyRange;
 use super::range::{Readable, Rows, header, select};
 use super::revision::Revision;
 use super::row::Row;
-use super::store::{Inner, META, ROWS, State, View, Writer, meta_key, write_state};
+use super::store::{Inner, META, ROWS, State, View, Writer, meta_key, stored_bytes, write_state};
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse,
@@ -109,6 +110,8 @@ impl<D: Disk> Batch<D> {
         }
         self.write().map_err(|error| self.inner.database_error(error))?;
         self.writer.dirty = true;
+        let written = self.rows.iter().map(|(_, row)| stored_bytes(row)).sum();
+        self.inner.row_bytes.fetch_add(written, Ordering::Relaxed);
 
         let (state, meta, writer) = (self.state, std::mem::take(&mut self.meta), &mut self.writer);
         self.inner.publish(|visible| {

@@ -13,8 +13,10 @@
 //! kept apart from the rows (etcd #17780: derived from the rows, it went back when the newest row was a tombstone that a
 //! compaction had deleted).
 
+use std::sync::atomic::Ordering;
+
 use super::error::StoreError;
-use super::store::{FINISHED_COMPACTION_NAME, Inner, META, ROWS, Store};
+use super::store::{FINISHED_COMPACTION_NAME, Inner, META, ROWS, Store, stored_bytes};
 use crate::runtime::Disk;
 
 impl<D: Disk> Store<D> {
@@ -28,7 +30,8 @@ impl<D: Disk> Store<D> {
         let step = writer.garbage.len().min(rows_max);
         let finished = (step == writer.garbage.len()).then_some(target);
         let batch = writer.garbage.iter().take(step).map(|revision| revision.to_row_key());
-        self.inner.delete(batch, finished).map_err(|error| self.inner.database_error(error))?;
+        let deleted = self.inner.delete(batch, finished).map_err(|error| self.inner.database_error(error))?;
+        self.inner.row_bytes.fetch_sub(deleted, Ordering::Relaxed);
         writer.dirty = true;
         writer.garbage.drain(..step);
         if let Some(finished) = finished {
@@ -46,17 +49,19 @@ impl<D: Disk> Store<D> {
 }
 
 impl<D: Disk> Inner<D> {
-    fn delete(&self, rows: impl Iterator<Item = u128>, finished: Option<i64>) -> Result<(), redb::Error> {
+    /// Returns how many bytes the rows had.
+    fn delete(&self, rows: impl Iterator<Item = u128>, finished: Option<i64>) -> Result<u64, redb::Error> {
         let txn = self.begin_write()?;
         let mut table = txn.open_table(ROWS)?;
+        let mut deleted = 0;
         for row in rows {
-            table.remove(row)?;
+            deleted += table.remove(row)?.map_or(0, |row| stored_bytes(row.value()));
         }
         drop(table);
         if let Some(finished) = finished {
             txn.open_table(META)?.insert(FINISHED_COMPACTION_NAME, &finished.to_le_bytes()[..])?;
         }
         txn.commit()?;
-        Ok(())
+        Ok(deleted)
     }
 }

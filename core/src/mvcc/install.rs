@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use openraft::AsyncRuntime;
@@ -66,7 +67,7 @@ impl<D: Disk> Installer<D> {
         })
     }
 
-    /// Keeps a value with the new state. Values of the old state are gone.
+    /// Keeps a value with the new state, beside those that the stream brings. Values of the old state are gone.
     pub fn set_meta(&mut self, name: &str, value: &[u8]) {
         self.meta.insert(name.to_owned(), Bytes::copy_from_slice(value));
     }
@@ -74,7 +75,8 @@ impl<D: Disk> Installer<D> {
     /// Replaces the old state. Afterwards the new one is visible and durable.
     pub async fn finish<R: AsyncRuntime>(self) -> Result<(), InstallError> {
         let state = self.stream.whole()?;
-        let Installer { inner, txn, writer, meta, mut index, .. } = self;
+        let Installer { inner, txn, writer, mut meta, stream, mut index } = self;
+        meta.extend(stream.values);
         let commit = {
             let inner = inner.clone();
             move |writer: &mut Writer| {
@@ -84,6 +86,7 @@ impl<D: Disk> Installer<D> {
                 inner.commit_durable(txn, writer, meta.clone())?;
                 writer.garbage = index.compact(state.compact_revision).into();
                 writer.finished_compaction = NEVER_COMPACTED;
+                inner.row_bytes.store(stream.row_bytes, Ordering::Relaxed);
                 inner.publish(|visible| {
                     visible.index = index;
                     visible.state = state;

@@ -13,7 +13,7 @@ use super::index::Index;
 use super::revision::{NEVER_COMPACTED, Revision};
 use super::store::{
     FINISHED_COMPACTION_NAME, FORMAT, FORMAT_NAME, META, Meta, OTHERS, Options, STATE_NAME, State, View, Writer,
-    write_fresh,
+    stored_bytes, write_fresh,
 };
 use crate::runtime::{Disk, File};
 
@@ -26,6 +26,7 @@ pub(crate) struct Recovered<F> {
     pub(crate) state: State,
     pub(crate) meta: Meta,
     pub(crate) writer: Writer,
+    pub(crate) row_bytes: u64,
 }
 
 /// Opens the file in a folder, as the last durable commit left it.
@@ -46,26 +47,29 @@ pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> R
 
     let view = View::open(&db, &backend)?;
     let Loaded { state, finished_compaction, meta } = load_meta(&db, &backend)?;
-    let mut index = load_index(&view, &backend, &state)?;
+    let (mut index, row_bytes) = load_index(&view, &backend, &state)?;
     // A compaction may have been cut short; its deletions are found again.
     let garbage = index.compact(state.compact_revision).into();
     let writer = Writer { garbage, finished_compaction, dirty: false, unsettled: None };
-    Ok(Recovered { db, backend, view, index, state, meta, writer })
+    Ok(Recovered { db, backend, view, index, state, meta, writer, row_bytes })
 }
 
-fn load_index<F: File>(view: &View<F>, backend: &Backend<F>, state: &State) -> Result<Index, StoreError> {
+/// The index, and how many bytes the rows have.
+fn load_index<F: File>(view: &View<F>, backend: &Backend<F>, state: &State) -> Result<(Index, u64), StoreError> {
     let mut index = Index::default();
+    let mut row_bytes = 0;
     for row in view.rows.iter().map_err(|error| backend.database_error(error))? {
         let (key, row) = row.map_err(|error| backend.database_error(error))?;
         let revision = Revision::from_row_key(key.value())
             .filter(|revision| revision.main <= state.revision)
             .ok_or_else(|| backend.damaged(format_args!("there is a row of revision {:#x}", key.value())))?;
+        row_bytes += stored_bytes(row.value());
         let row = view.decode(revision, Bytes::copy_from_slice(row.value()))?;
         if !index.restore(revision, &row) {
             return Err(backend.damaged(format_args!("the row of revision {revision} contradicts earlier ones")));
         }
     }
-    Ok(index)
+    Ok((index, row_bytes))
 }
 
 /// Makes the file under another name first: under its own there is a whole store or none, whenever a crash comes.

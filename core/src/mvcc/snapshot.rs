@@ -1,11 +1,12 @@
 //! The store as a stream of bytes.
 //!
 //! ```text
-//!  stream   frame*                  one header, rows, one end
+//!  stream   frame*                  one header, values, rows, one end
 //!  frame    length u32 | checksum u32 | payload
 //!  payload  0 | format u8 | state (24 bytes)                header
 //!           1 | (row key u128 | length u32 | row)*          rows, ascending
 //!           2 | number of rows u64                          end
+//!           3 | (length u32 | name | length u32 | value)*   values that members agree on, if there are any
 //! ```
 //!
 //! Numbers are little-endian. A frame's checksum covers its payload and continues that of the frame before, so that a
@@ -18,13 +19,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crc32c::crc32c_append;
 
 use super::error::StoreError;
-use super::store::{Inner, Meta, State, Store, View};
+use super::store::{Inner, Meta, REPLICATED, State, Store, View};
 use crate::runtime::Disk;
 
 pub(crate) const SNAPSHOT_FORMAT: u8 = 1;
 pub(crate) const HEADER: u8 = 0;
 pub(crate) const ROW_RUN: u8 = 1;
 pub(crate) const END: u8 = 2;
+pub(crate) const VALUES: u8 = 3;
 pub(crate) const FRAME_HEAD: usize = 8;
 /// What a row takes besides its value.
 pub(crate) const ROW_HEAD: usize = 20;
@@ -44,6 +46,7 @@ pub struct StoreSnapshot<D: Disk> {
 /// Which frame is due.
 enum Next {
     Header,
+    Values,
     /// Rows from this key on.
     Rows(u128),
     End,
@@ -73,7 +76,7 @@ impl<D: Disk> StoreSnapshot<D> {
         self.state.revision
     }
 
-    /// A value that was kept with the state. It is not part of the stream.
+    /// A value that was kept with the state. It is not part of the stream, unless its name says so.
     pub fn meta(&self, name: &str) -> Option<Bytes> {
         self.meta.get(name).cloned()
     }
@@ -88,6 +91,14 @@ impl<D: Disk> StoreSnapshot<D> {
                 frame.put_u8(HEADER);
                 frame.put_u8(SNAPSHOT_FORMAT);
                 frame.put_slice(&self.state.encode());
+                self.next = if self.replicated().next().is_some() { Next::Values } else { Next::Rows(0) };
+            }
+            Next::Values => {
+                frame.put_u8(VALUES);
+                for (name, value) in self.replicated() {
+                    put_part(&mut frame, name.as_bytes());
+                    put_part(&mut frame, value);
+                }
                 self.next = Next::Rows(0);
             }
             Next::Rows(from) => {
@@ -109,6 +120,10 @@ impl<D: Disk> StoreSnapshot<D> {
         Ok(Some(frame.freeze()))
     }
 
+    fn replicated(&self) -> impl Iterator<Item = (&String, &Bytes)> {
+        self.meta.iter().filter(|(name, _)| name.starts_with(REPLICATED))
+    }
+
     fn put_rows(&mut self, from: u128, bytes_max: usize, frame: &mut BytesMut) -> Result<Next, StoreError> {
         let mut empty = true;
         for row in self.view.rows.range(from..).map_err(|error| self.inner.database_error(error))? {
@@ -125,6 +140,12 @@ impl<D: Disk> StoreSnapshot<D> {
         }
         Ok(Next::End)
     }
+}
+
+/// Few and small: names and addresses.
+fn put_part(frame: &mut BytesMut, part: &[u8]) {
+    frame.put_u32_le(u32::try_from(part.len()).expect("a value is far smaller than 4 GiB"));
+    frame.put_slice(part);
 }
 
 impl<D: Disk> std::fmt::Debug for StoreSnapshot<D> {

@@ -13,6 +13,7 @@
 //! * What is durable is what the last flush made so: dropping the store writes nothing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -43,6 +44,9 @@ pub(crate) const FINISHED_COMPACTION_NAME: &str = "store/finished-compaction";
 /// Before the names of values that the store keeps for others.
 pub(crate) const OTHERS: &str = "meta/";
 
+/// Begins the names of those of them that are part of what all members agree on: they are part of a snapshot.
+pub const REPLICATED: &str = "replicated/";
+
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -57,6 +61,15 @@ impl Default for Options {
     fn default() -> Self {
         Options { cache_bytes: 64 << 20, verify: false }
     }
+}
+
+/// How large a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Bytes of its file.
+    pub file_bytes: u64,
+    /// Bytes of the rows in it, their keys included: what is left of the file is structure, or free.
+    pub row_bytes: u64,
 }
 
 /// The multi-version store of one member. Clones are the same store.
@@ -82,6 +95,8 @@ pub(crate) struct Inner<D: Disk> {
     visible: RwLock<Visible<D::File>>,
     /// What others keep here, as of the last durable commit that has settled.
     durable: Mutex<Meta>,
+    /// Bytes of the rows. Changed by the one writer only.
+    pub(crate) row_bytes: AtomicU64,
     writer: Arc<tokio::sync::Mutex<Writer>>,
 }
 
@@ -191,13 +206,15 @@ impl<F: File> Rows for View<F> {
 impl<D: Disk> Store<D> {
     /// Opens the store in a folder of the disk, making both if need be. What was not flushed before is gone.
     pub async fn open(disk: &D, dir: &str, options: Options) -> Result<Self, StoreError> {
-        let Recovered { db, backend, view, index, state, meta, writer } = recover(disk, dir, options).await?;
+        let Recovered { db, backend, view, index, state, meta, writer, row_bytes } =
+            recover(disk, dir, options).await?;
         let visible = Visible { index, state, meta: meta.clone(), view };
         let inner = Inner {
             db,
             backend,
             visible: RwLock::new(visible),
             durable: Mutex::new(meta),
+            row_bytes: AtomicU64::new(row_bytes),
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
         };
         Ok(Store { inner: Arc::new(inner) })
@@ -211,6 +228,14 @@ impl<D: Disk> Store<D> {
     /// The least revision that can be read; −1 in a store that was never compacted.
     pub fn compact_revision(&self) -> i64 {
         self.inner.state().compact_revision
+    }
+
+    /// How large it is now.
+    pub fn size(&self) -> Result<StoreSize, StoreError> {
+        Ok(StoreSize {
+            file_bytes: self.inner.backend.size()?,
+            row_bytes: self.inner.row_bytes.load(Ordering::Relaxed),
+        })
     }
 
     /// A value kept by [`Batch::set_meta`].
@@ -362,6 +387,11 @@ impl<D: Disk> Inner<D> {
     pub(crate) fn with_index<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
         change(&mut self.visible.write().unwrap_or_else(PoisonError::into_inner).index)
     }
+}
+
+/// What a row takes, its key included.
+pub(crate) fn stored_bytes(row: &[u8]) -> u64 {
+    (size_of::<u128>() + row.len()) as u64
 }
 
 /// The key in the table of a value that is kept for others.

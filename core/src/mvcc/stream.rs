@@ -1,14 +1,16 @@
 //! The stream of a snapshot, read: frames, their checksums, the order of rows. Its format is with
 //! [`StoreSnapshot`](super::StoreSnapshot).
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, Bytes, BytesMut};
 use crc32c::crc32c_append;
 
 use super::error::{InstallError, StoreError};
 use super::revision::Revision;
 use super::row::Row;
-use super::snapshot::{END, FRAME_HEAD, HEADER, ROW_HEAD, ROW_RUN, SNAPSHOT_FORMAT};
-use super::store::State;
+use super::snapshot::{END, FRAME_HEAD, HEADER, ROW_HEAD, ROW_RUN, SNAPSHOT_FORMAT, VALUES};
+use super::store::{REPLICATED, State, stored_bytes};
 
 /// The longest payload that is believed: requests, and so rows, are far smaller.
 const PAYLOAD_MAX: usize = 1 << 30;
@@ -22,7 +24,11 @@ pub(super) struct Stream {
     offset: u64,
     checksum: u32,
     state: Option<State>,
+    /// Values that come with the rows.
+    pub(super) values: BTreeMap<String, Bytes>,
     rows: u64,
+    /// What the rows take in a store.
+    pub(super) row_bytes: u64,
     last: Option<Revision>,
     ended: bool,
 }
@@ -64,6 +70,7 @@ impl Stream {
         while let Some(mut payload) = self.next_frame()? {
             match payload.get_u8() {
                 HEADER => self.header(payload)?,
+                VALUES => self.values(payload)?,
                 ROW_RUN => self.rows(payload, &mut each)?,
                 END => self.end(payload)?,
                 kind => return Err(self.damaged(format_args!("there is no frame of kind {kind}"))),
@@ -103,6 +110,20 @@ impl Stream {
         Ok(())
     }
 
+    fn values(&mut self, mut payload: Bytes) -> Result<(), InstallError> {
+        if self.state.is_none() || self.rows > 0 || self.ended {
+            return Err(self.damaged("values are out of place"));
+        }
+        while payload.has_remaining() {
+            let name = take_part(&mut payload).and_then(|name| String::from_utf8(name.into()).ok());
+            match (name.filter(|name| name.starts_with(REPLICATED)), take_part(&mut payload)) {
+                (Some(name), Some(value)) => self.values.insert(name, value),
+                _ => return Err(self.damaged("a value is cut or has no place in a snapshot")),
+            };
+        }
+        Ok(())
+    }
+
     fn rows(
         &mut self,
         mut payload: Bytes,
@@ -124,6 +145,7 @@ impl Stream {
                 return Err(self.damaged(what));
             }
             self.rows += 1;
+            self.row_bytes += stored_bytes(&encoded);
             self.last = Some(revision);
         }
         Ok(())
@@ -164,4 +186,9 @@ fn take_row(payload: &mut Bytes) -> Option<(Revision, Bytes)> {
     let revision = Revision::from_row_key(payload.get_u128_le())?;
     let len = payload.get_u32_le() as usize;
     (len <= payload.len()).then(|| (revision, payload.split_to(len)))
+}
+
+fn take_part(payload: &mut Bytes) -> Option<Bytes> {
+    let len = payload.try_get_u32_le().ok()? as usize;
+    (len <= payload.len()).then(|| payload.split_to(len))
 }

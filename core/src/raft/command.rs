@@ -6,12 +6,14 @@ use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::ids::NodeId;
+use crate::members::Attributes;
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, TxnRequest, TxnResponse,
 };
 
-/// A change, as a client asked for it.
+/// A change. Kinds are numbered in this order in logs and messages: new ones go to the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Request {
@@ -19,6 +21,11 @@ pub enum Request {
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeRequest),
     Txn(#[serde(with = "as_protobuf")] TxnRequest),
     Compact(#[serde(with = "as_protobuf")] CompactionRequest),
+    /// A member says what clients may know of it. It has no revision.
+    Publish {
+        member: NodeId,
+        attributes: Attributes,
+    },
     /// A read that wants a place in the log. Applying it does nothing.
     Range(#[serde(with = "as_protobuf")] RangeRequest),
 }
@@ -40,6 +47,7 @@ impl fmt::Display for Command {
             Request::DeleteRange(_) => "delete-range",
             Request::Txn(_) => "txn",
             Request::Compact(_) => "compact",
+            Request::Publish { .. } => "publish",
             Request::Range(_) => "range",
         };
         write!(f, "{name}#{}", self.operation)
@@ -50,7 +58,7 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Reply {
-    /// To entries that change nothing: blanks, memberships and log reads.
+    /// To entries with nothing to say: blanks, memberships, publications and log reads.
     None,
     Put(#[serde(with = "as_protobuf")] PutResponse),
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),

@@ -268,6 +268,10 @@ impl<R: Runtime> Applying<R> {
             Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
             Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
             Request::Range(_) => Ok(Reply::None),
+            Request::Publish { member, attributes } => {
+                attributes.keep(*member, &mut self.batch);
+                Ok(Reply::None)
+            }
         };
         match result {
             Ok(reply) => Ok(reply),

@@ -1,6 +1,7 @@
 //! How much the log has done since it was opened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Counts since the log was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct WalStats {
     pub syncs: u64,
     /// Those of them that only reads have asked for.
     pub syncs_for_reads: u64,
+    /// The time that those have taken which have succeeded.
+    pub sync_time: Duration,
     /// Segments created.
     pub segments_created: u64,
     /// Segments deleted.
@@ -28,6 +31,7 @@ pub(super) struct Counters {
     pub(super) bytes: Counter,
     pub(super) syncs: Counter,
     pub(super) syncs_for_reads: Counter,
+    pub(super) sync_nanoseconds: Counter,
     pub(super) segments_created: Counter,
     pub(super) segments_deleted: Counter,
 }
@@ -53,6 +57,7 @@ impl Counters {
             bytes: self.bytes.get(),
             syncs: self.syncs.get(),
             syncs_for_reads: self.syncs_for_reads.get(),
+            sync_time: Duration::from_nanos(self.sync_nanoseconds.get()),
             segments_created: self.segments_created.get(),
             segments_deleted: self.segments_deleted.get(),
         }

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
-use openraft_rt::Select2;
+use openraft_rt::{Instant, Select2};
 
 use super::WalOptions;
 use super::error::WalError;
@@ -193,7 +193,10 @@ impl<R: Runtime> Writer<R> {
     async fn sync(&mut self) -> Result<(), WalError> {
         if self.durable < self.written {
             self.counters.syncs.add(1);
+            let began = R::Instant::now();
             self.active.file.sync().await.map_err(WalError::io("sync", &self.active.path))?;
+            let nanoseconds = (R::Instant::now() - began).as_nanos();
+            self.counters.sync_nanoseconds.add(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
             self.durable = self.written;
             self.purged = self.state.purged.map(|purged| purged.index);
         }

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use prost::Message;
-use seedbed_core::api::{Context, OperationId};
+use seedbed_core::api::Context;
 use seedbed_core::raft::NodeId;
 
 use super::Answer;
-use crate::history::{Ask, Outcome, Request, Response};
+use crate::history::{Outcome, Request, Response};
 use crate::network::Network;
 use crate::wire;
 
@@ -22,13 +22,12 @@ impl Direct {
     }
 
     /// What the member answers; `None` if it does not serve. May wait for ever.
-    pub(super) async fn call(&self, member: NodeId, operation: u64, ask: &Ask) -> Option<Answer> {
-        let (method, body) = encode(&ask.request);
-        let context = Context { operation: OperationId(operation), path: Some(ask.path) };
+    pub(super) async fn call(&self, member: NodeId, context: Context, request: &Request) -> Option<Answer> {
+        let (method, body) = encode(request);
         let reply = self.network.client_call(self.client, member, method, body, context).await.ok()?;
         let answer = wire::decode(reply)?;
         let outcome = match answer.result {
-            Ok(body) => Outcome::Ok(decode(&ask.request, body)),
+            Ok(body) => Outcome::Ok(decode(request, body)),
             Err((code, message)) => Outcome::of_status(code, &message),
         };
         Some(Answer { incarnation: u64::from(answer.incarnation), outcome })

@@ -8,16 +8,16 @@ use std::future::poll_fn;
 use std::io;
 
 use madsim::runtime::NodeHandle;
+use seedbed_core::api::Context;
 use seedbed_core::grpc::Channel;
 use seedbed_core::raft::NodeId;
-use seedbed_core::read::ReadPath;
 use seedbed_proto::etcdserverpb::kv_client::KvClient;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower_service::Service;
 
 use super::Answer;
-use crate::history::{Ask, Outcome, Request, Response};
+use crate::history::{Outcome, Request, Response};
 use crate::network::Network;
 use crate::runtime::{MadsimRuntime, create_node};
 use crate::wire;
@@ -38,7 +38,7 @@ impl Grpc {
     }
 
     /// What the member answers; `None` if there is no connection, or if it broke before the end of the answer.
-    pub(super) async fn call(&mut self, member: NodeId, operation: u64, ask: &Ask) -> Option<Answer> {
+    pub(super) async fn call(&mut self, member: NodeId, context: Context, request: &Request) -> Option<Answer> {
         let channel = match self.channel(member).await {
             Ok(channel) => channel,
             Err(error) => {
@@ -48,15 +48,14 @@ impl Grpc {
         };
         // What a member answers may be larger than what tonic takes from a stranger.
         let mut kv = KvClient::new(channel).max_decoding_message_size(usize::MAX);
-        let path = ask.path;
-        match &ask.request {
-            Request::Range(message) => answer(kv.range(tagged(operation, path, message)).await, Response::Range),
-            Request::Put(message) => answer(kv.put(tagged(operation, path, message)).await, Response::Put),
+        match request {
+            Request::Range(message) => answer(kv.range(tagged(context, message)).await, Response::Range),
+            Request::Put(message) => answer(kv.put(tagged(context, message)).await, Response::Put),
             Request::DeleteRange(message) => {
-                answer(kv.delete_range(tagged(operation, path, message)).await, Response::DeleteRange)
+                answer(kv.delete_range(tagged(context, message)).await, Response::DeleteRange)
             }
-            Request::Txn(message) => answer(kv.txn(tagged(operation, path, message)).await, Response::Txn),
-            Request::Compact(message) => answer(kv.compact(tagged(operation, path, message)).await, Response::Compact),
+            Request::Txn(message) => answer(kv.txn(tagged(context, message)).await, Response::Txn),
+            Request::Compact(message) => answer(kv.compact(tagged(context, message)).await, Response::Compact),
         }
     }
 
@@ -77,10 +76,12 @@ impl Grpc {
     }
 }
 
-fn tagged<M: Clone>(operation: u64, path: ReadPath, message: &M) -> tonic::Request<M> {
+fn tagged<M: Clone>(context: Context, message: &M) -> tonic::Request<M> {
     let mut request = tonic::Request::new(message.clone());
-    request.metadata_mut().insert(wire::OPERATION_HEADER, operation.into());
-    path.ask(request.metadata_mut());
+    request.metadata_mut().insert(wire::OPERATION_HEADER, context.operation.0.into());
+    if let Some(path) = context.path {
+        path.ask(request.metadata_mut());
+    }
     request
 }
 

@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rand_pcg::Pcg64;
+use seedbed_core::api::{Context, OperationId};
 use seedbed_core::raft::NodeId;
 
 use self::direct::Direct;
 use self::grpc::Grpc;
 use crate::clock::true_now_ns;
-use crate::history::{Ask, Outcome, Recorder, Server};
+use crate::history::{Ask, Outcome, Recorder, Request, Server};
 use crate::network::Network;
 use crate::plan::WorkloadPlan;
 use crate::rng::{self, Draw};
@@ -55,10 +56,10 @@ enum Access {
 
 impl Access {
     /// What the member answers; `None` if nobody will ever know. May wait for ever.
-    async fn call(&mut self, member: NodeId, operation: u64, ask: &Ask) -> Option<Answer> {
+    async fn call(&mut self, member: NodeId, context: Context, request: &Request) -> Option<Answer> {
         match self {
-            Access::Direct(direct) => direct.call(member, operation, ask).await,
-            Access::Grpc(grpc) => grpc.call(member, operation, ask).await,
+            Access::Direct(direct) => direct.call(member, context, request).await,
+            Access::Grpc(grpc) => grpc.call(member, context, request).await,
         }
     }
 }
@@ -129,13 +130,14 @@ impl Client {
     /// Asks one member one thing, and records what came of it.
     pub async fn ask<A: Into<Ask>>(&mut self, member: NodeId, ask: impl FnOnce(u64) -> A) -> Outcome {
         let asked = Server { member: member.0, incarnation: 0 };
-        let (token, ask) = {
+        let (token, request, context) = {
             let mut recorder = self.recorder.borrow_mut();
             let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), ask);
-            let ask = Ask { request: recorder.request(&token).clone(), path: recorder.path(&token) };
-            (token, ask)
+            let request = recorder.request(&token).clone();
+            let context = Context { operation: OperationId(token.operation), path: Some(recorder.path(&token)) };
+            (token, request, context)
         };
-        let call = self.access.call(member, token.operation, &ask);
+        let call = self.access.call(member, context, &request);
         let answer = madsim::time::timeout(self.timeout, call).await.ok().flatten();
         let mut recorder = self.recorder.borrow_mut();
         let (server, outcome) = match answer {

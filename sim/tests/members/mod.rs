@@ -11,6 +11,8 @@ use madsim::task::NodeId as SimNode;
 use madsim::time::{sleep, timeout};
 use prost::Message;
 use seedbed_core::api::{Context, Limits};
+use seedbed_core::auto_compaction::AutoCompaction;
+use seedbed_core::members::Directory;
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, StartError};
 use seedbed_core::raft::{NodeId, RaftOptions};
@@ -63,6 +65,8 @@ impl Members {
             store: mvcc::Options { cache_bytes: 1 << 20, ..mvcc::Options::default() },
             limits: Limits::default(),
             lease_drift_ppm: None,
+            directory: Directory::default(),
+            auto_compaction: AutoCompaction::default(),
         };
         adjust(&mut options);
         let network = Network::new(&ids, Weather { latency_us: [200, 1_000], loss_permille: 0 });

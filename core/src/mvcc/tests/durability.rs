@@ -268,3 +268,25 @@ fn tasks_may_use_the_store() {
         sendable(installer.finish::<TokioRuntime>()).await.unwrap();
     });
 }
+
+#[test]
+fn the_size_of_rows_is_known_without_reading_them() {
+    run(async {
+        let disk = MemoryDisk::default();
+        let store = open(&disk).await;
+        assert_eq!(store.size().unwrap().row_bytes, 0);
+        apply(&store, |batch| batch.put(&put("k", "value"))).await.unwrap();
+        let one = store.size().unwrap();
+        apply(&store, |batch| batch.put(&put("k", "other"))).await.unwrap();
+        let two = store.size().unwrap();
+        assert_eq!(two.row_bytes, 2 * one.row_bytes);
+        assert!(one.row_bytes > 0 && two.row_bytes < two.file_bytes);
+        flush(&store).await;
+        drop(store);
+        let store = open(&disk).await;
+        assert_eq!(store.size().unwrap().row_bytes, two.row_bytes);
+        apply(&store, |batch| batch.compact(&compaction(3))).await.unwrap();
+        while store.compaction_step(10).await.unwrap() {}
+        assert_eq!(store.size().unwrap().row_bytes, one.row_bytes);
+    });
+}

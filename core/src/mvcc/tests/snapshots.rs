@@ -11,6 +11,7 @@ async fn example() -> TestStore {
             batch.delete_range(&delete(&format!("key-{}", n % 9), "")).unwrap();
         }
         batch.set_meta("applied", n.to_string().as_bytes());
+        batch.set_meta(&format!("{REPLICATED}{}", n % 3), n.to_string().as_bytes());
         batch.commit().unwrap();
     }
     apply(&store, |batch| batch.compact(&compaction(20))).await.unwrap();
@@ -42,6 +43,11 @@ fn check(pieces: &[bytes::Bytes]) -> Result<(), InstallError> {
 fn assert_equal(store: &TestStore, expected: &TestStore) {
     assert_eq!(store.digest(), expected.digest());
     assert_eq!(store.hash(0).unwrap(), expected.hash(0).unwrap());
+    assert_eq!(store.size().unwrap().row_bytes, expected.size().unwrap().row_bytes);
+    for n in 0..3 {
+        let name = format!("{REPLICATED}{n}");
+        assert_eq!(store.meta(&name).unwrap().expect("it is in the example"), expected.meta(&name).unwrap().unwrap());
+    }
     for revision in expected.compact_revision()..=expected.revision() {
         let request = RangeRequest { revision, ..range("\0", "\0") };
         assert_eq!(store.range(&request).unwrap(), expected.range(&request).unwrap());

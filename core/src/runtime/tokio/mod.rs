@@ -20,6 +20,8 @@ use openraft::{AsyncRuntime, OptionalSend};
 
 pub use self::clock::TokioClock;
 pub use self::disk::{TokioDisk, TokioFile};
+#[cfg(feature = "server")]
+pub(crate) use self::transport::set_up as set_up_stream;
 pub use self::transport::{TokioTransport, TransportOptions};
 use super::{NoMutants, NoProbe, Runtime};
 

@@ -157,7 +157,7 @@ impl Task {
 
     async fn connect(&self) -> Result<TcpStream, Refusal> {
         let mut stream = TcpStream::connect(&self.about.address).await?;
-        set_up(&stream, &self.about.options)?;
+        set_up(&stream, self.about.options.silence_max)?;
         Hello { from: self.us, to: self.about.peer }.write(&mut stream).await?;
         let hello = Hello::read(&mut stream).await?;
         hello.check(self.us)?;

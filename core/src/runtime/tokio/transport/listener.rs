@@ -87,7 +87,7 @@ impl Listener {
 
     /// Who is there; `None` if there is nobody yet to answer.
     async fn greet(&self, stream: &mut TcpStream) -> Result<Option<NodeId>, Refusal> {
-        set_up(stream, &self.options)?;
+        set_up(stream, self.options.silence_max)?;
         let hello = match Hello::read(stream).await {
             Err(refusal @ Refusal::Version(_)) => {
                 Hello::turn_away(stream).await?;

@@ -86,12 +86,18 @@ struct Shared {
     handler: Arc<Mutex<Option<Handler>>>,
     /// `None` once closed.
     links: Mutex<Option<BTreeMap<NodeId, Link>>>,
-    listening: AbortHandle,
+    listening: Mutex<Vec<AbortHandle>>,
+}
+
+impl Shared {
+    fn stop_listening(&self) {
+        unpoisoned(&self.listening).drain(..).for_each(|listening| listening.abort());
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.listening.abort();
+        self.stop_listening();
     }
 }
 
@@ -115,20 +121,27 @@ impl TokioTransport {
         peers: BTreeMap<NodeId, String>,
         options: TransportOptions,
     ) -> io::Result<Self> {
-        let about = |error: io::Error| io::Error::new(error.kind(), format!("listen on {listen_addr}: {error}"));
-        let socket = TcpListener::bind(listen_addr).await.map_err(about)?;
-        let address = socket.local_addr().map_err(about)?;
+        let (socket, address) = listen(listen_addr).await?;
         let identity = Identity { cluster: cluster_id, node };
         let handler = Arc::new(Mutex::new(None));
         let listening = listener::start(socket, identity, options, handler.clone());
-        let shared =
-            Shared { identity, options, address, handler, links: Mutex::new(Some(BTreeMap::new())), listening };
+        let (links, listening) = (Mutex::new(Some(BTreeMap::new())), Mutex::new(vec![listening]));
+        let shared = Shared { identity, options, address, handler, links, listening };
         let transport = TokioTransport { shared: Arc::new(shared) };
         transport.set_peers(peers);
         Ok(transport)
     }
 
-    /// The address that the others can connect to; it names the port if any was asked for.
+    /// Listens on another address as well.
+    pub async fn listen_also(&self, listen_addr: &str) -> io::Result<()> {
+        let (socket, _) = listen(listen_addr).await?;
+        let Shared { identity, options, handler, .. } = &*self.shared;
+        let listening = listener::start(socket, *identity, *options, handler.clone());
+        unpoisoned(&self.shared.listening).push(listening);
+        Ok(())
+    }
+
+    /// The first address that it listens on, which the others can connect to; it names the port if any was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.address
     }
@@ -147,7 +160,7 @@ impl TokioTransport {
     /// Ends it for good: closes the port, loses the calls that are under way and drops the handler. Requests being
     /// answered go on.
     pub fn close(&self) {
-        self.shared.listening.abort();
+        self.shared.stop_listening();
         unpoisoned(&self.shared.links).take();
         let handler = unpoisoned(&self.shared.handler).take();
         // It may hold the last clone but this one, and whatever else.
@@ -175,20 +188,28 @@ impl Transport for TokioTransport {
     }
 }
 
-/// What both ends ask of the kernel for a connection.
-fn set_up(stream: &TcpStream, options: &TransportOptions) -> io::Result<()> {
+async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let about = |error: io::Error| io::Error::new(error.kind(), format!("listen on {address}: {error}"));
+    let socket = TcpListener::bind(address).await.map_err(about)?;
+    let bound = socket.local_addr().map_err(about)?;
+    Ok((socket, bound))
+}
+
+/// What both ends ask of the kernel for a connection, and servers for those of their clients. `silence_max` is how long
+/// the other machine may be silent while data or a probe is on its way to it.
+pub(crate) fn set_up(stream: &TcpStream, silence_max: Duration) -> io::Result<()> {
     // Requests are written whole: waiting to fill a packet only delays them.
     stream.set_nodelay(true)?;
     // Idle connections are probed, and those with data under way give up in the same time: without this, a connection
     // through a broken network is found dead after a quarter of an hour, or resumes with a pause of minutes.
     use rustix::net::sockopt;
-    let (probes, interval) = (4, (options.silence_max / 5).max(Duration::from_secs(1)));
+    let (probes, interval) = (4, (silence_max / 5).max(Duration::from_secs(1)));
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, interval)?;
     sockopt::set_tcp_keepintvl(stream, interval)?;
     sockopt::set_tcp_keepcnt(stream, probes)?;
     #[cfg(target_os = "linux")]
-    sockopt::set_tcp_user_timeout(stream, u32::try_from(options.silence_max.as_millis()).unwrap_or(u32::MAX))?;
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(silence_max.as_millis()).unwrap_or(u32::MAX))?;
     Ok(())
 }
 
