@@ -84,6 +84,8 @@ fn without_answer(plan: &Plan) -> Outcome {
         trace_hash: 0,
         operations: Operations::default(),
         faults: BTreeMap::new(),
+        reads: BTreeMap::new(),
+        stale_lease_reads: 0,
         virtual_ms: 0,
     }
 }

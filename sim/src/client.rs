@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use rand_pcg::Pcg64;
+use seedbed_core::api::{Context, OperationId};
 use seedbed_core::raft::NodeId;
 
 use crate::clock::true_now_ns;
-use crate::history::{Outcome, Recorder, Request, Response, Server};
+use crate::history::{Ask, Outcome, Recorder, Request, Response, Server};
 use crate::network::Network;
 use crate::plan::WorkloadPlan;
 use crate::rng::{self, Draw};
@@ -67,7 +68,7 @@ impl Client {
         }
         // Taken out, so that it can be used while `ask` has the client.
         let mut generator = self.generator.take().expect("it is put back after each use");
-        match self.ask(self.member, |operation| generator.request(operation)).await {
+        match self.ask(self.member, |operation| generator.ask(operation)).await {
             Outcome::Ok(response) => generator.saw(&response),
             Outcome::Failed { .. } => {}
             Outcome::Unknown => {
@@ -80,15 +81,16 @@ impl Client {
     }
 
     /// Asks one member one thing, and records what came of it.
-    pub async fn ask(&mut self, member: NodeId, request: impl FnOnce(u64) -> Request) -> Outcome {
+    pub async fn ask<A: Into<Ask>>(&mut self, member: NodeId, ask: impl FnOnce(u64) -> A) -> Outcome {
         let asked = Server { member: member.0, incarnation: 0 };
-        let (token, path, body) = {
+        let (token, method, body, context) = {
             let mut recorder = self.recorder.borrow_mut();
-            let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), request);
-            let (path, body) = encode(recorder.request(&token));
-            (token, path, body)
+            let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), ask);
+            let (method, body) = encode(recorder.request(&token));
+            let context = Context { operation: OperationId(token.operation), path: Some(recorder.path(&token)) };
+            (token, method, body, context)
         };
-        let call = self.network.client_call(self.id, member, path, body, token.operation);
+        let call = self.network.client_call(self.id, member, method, body, context);
         let answer = match madsim::time::timeout(self.timeout, call).await {
             Ok(Ok(reply)) => wire::decode(reply),
             _ => None,

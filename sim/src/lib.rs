@@ -53,4 +53,5 @@ pub mod trace;
 pub mod wire;
 pub mod workload;
 
+pub use seedbed_core::read::ReadPath;
 pub use seedbed_core::runtime::Mutant;

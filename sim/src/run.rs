@@ -11,13 +11,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use seedbed_core::read::ReadPath;
+
+use crate::checker::lease_hazard;
 use crate::client::Client;
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
 use crate::converge::{self, Converged};
 use crate::evidence::{self, Evidence};
 use crate::history::{History, Outcome as OperationOutcome, Recorder};
-use crate::outcome::{Operations, Outcome, Violation};
+use crate::outcome::{Operations, Outcome, ReadCost, Violation};
 use crate::plan::Plan;
 use crate::runtime::Simulation;
 use crate::{judge, mutant, nemesis, trace};
@@ -57,8 +60,8 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         violations: vec![Violation { judge: "panic", message: panicked.message }],
         ..Acted::default()
     });
-    let Acted { history, evidence, mut violations, converged, faults, virtual_ms, trace_hash, cpu } = acted;
-    violations.extend(judge::judge(&history, &evidence, &converged));
+    let Acted { history, evidence, mut violations, converged, faults, reads, virtual_ms, trace_hash, cpu } = acted;
+    violations.extend(judge::judge(plan, &history, &evidence, &converged));
     let outcome = Outcome {
         scenario: plan.scenario.clone(),
         seed: plan.seed,
@@ -66,6 +69,8 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         trace_hash,
         operations: count(&history),
         faults,
+        reads,
+        stale_lease_reads: if plan.breaks_leases() { lease_hazard::count(&history) } else { 0 },
         virtual_ms,
     };
     Run { outcome, history, cpu: cpu + (thread_cpu() - judged_from) }
@@ -85,6 +90,7 @@ struct Acted {
     violations: Vec<Violation>,
     converged: Vec<Converged>,
     faults: BTreeMap<&'static str, u64>,
+    reads: BTreeMap<ReadPath, ReadCost>,
     virtual_ms: u64,
     trace_hash: u64,
     cpu: Duration,
@@ -116,6 +122,7 @@ async fn act(plan: &Plan) -> Acted {
     }
     let converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     let mut violations = cluster.borrow().findings();
+    let counters = cluster.borrow().read_counters();
     let converged = converged.unwrap_or_else(|violation| {
         violations.push(violation);
         Vec::new()
@@ -128,6 +135,7 @@ async fn act(plan: &Plan) -> Acted {
         violations,
         converged,
         faults,
+        reads: counters.into_iter().map(|(path, counters)| (path, counters.into())).collect(),
         virtual_ms,
         trace_hash: trace::hash(),
         cpu: thread_cpu(),

@@ -10,7 +10,7 @@ use crate::ids::NodeId;
 use crate::members::Attributes;
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    TxnRequest, TxnResponse,
+    RangeRequest, TxnRequest, TxnResponse,
 };
 
 /// A change. Kinds are numbered in this order in logs and messages: new ones go to the end.
@@ -21,6 +21,8 @@ pub enum Request {
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeRequest),
     Txn(#[serde(with = "as_protobuf")] TxnRequest),
     Compact(#[serde(with = "as_protobuf")] CompactionRequest),
+    /// A read that wants a place in the log. Applying it does nothing.
+    Range(#[serde(with = "as_protobuf")] RangeRequest),
     /// A member says what clients may know of it. It has no revision.
     Publish {
         member: NodeId,
@@ -45,6 +47,7 @@ impl fmt::Display for Command {
             Request::DeleteRange(_) => "delete-range",
             Request::Txn(_) => "txn",
             Request::Compact(_) => "compact",
+            Request::Range(_) => "range",
             Request::Publish { .. } => "publish",
         };
         write!(f, "{name}#{}", self.operation)
@@ -55,7 +58,7 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Reply {
-    /// To blanks, memberships and publications: there is nothing to say.
+    /// To entries that answer nothing: blanks, memberships, log reads and publications.
     None,
     Put(#[serde(with = "as_protobuf")] PutResponse),
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),

@@ -10,6 +10,7 @@ use openraft_rt::WatchReceiver;
 use crate::api::ETCD_VERSION;
 use crate::node::Node;
 use crate::raft::NodeId;
+use crate::read::PathCounters;
 use crate::runtime::tokio::TokioRuntime;
 use crate::runtime::{Clock, Runtime};
 
@@ -58,6 +59,7 @@ impl Metrics {
             page.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the database's file.", size.file_bytes);
             page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the rows in it.", size.row_bytes);
         }
+        self.render_reads(&mut page);
         page.labelled("etcd_server_version", "The etcd that it is compatible with.", "server_version", ETCD_VERSION);
         page.labelled("etcd_server_id", "This member.", "server_id", &format!("{:x}", self.node.id().0));
         page.gauge(
@@ -66,6 +68,26 @@ impl Metrics {
             self.started.as_secs_f64(),
         );
         page.0
+    }
+}
+
+impl Metrics {
+    /// What reads have cost, by path. etcd has nothing like it.
+    fn render_reads(&self, page: &mut Page) {
+        let counters = self.node.read_counters();
+        let mut family = |name: &str, help: &str, value: fn(&PathCounters) -> f64| {
+            page.head(name, help, "counter");
+            for (path, counts) in &counters {
+                page.line(format_args!("{name}{{path=\"{path}\"}} {}", value(counts)));
+            }
+        };
+        family("seedbed_reads_total", "Reads.", |counts| counts.reads as f64);
+        family("seedbed_read_rounds_total", "Rounds that reads shared.", |counts| counts.rounds as f64);
+        family("seedbed_read_messages_total", "Requests to members that only reads caused.", |counts| {
+            counts.messages as f64
+        });
+        family("seedbed_read_fsyncs_total", "Syncs of the log that only reads caused.", |counts| counts.fsyncs as f64);
+        family("seedbed_read_waited_seconds_total", "What reads waited.", |counts| counts.waited.as_secs_f64());
     }
 }
 

@@ -153,6 +153,7 @@ fn node_options(options: &Options, identity: &Identity) -> NodeOptions {
         wal: Default::default(),
         store: Default::default(),
         limits: options.limits.clone(),
+        lease_drift_ppm: options.lease_drift_ppm,
         directory: Directory {
             attributes: Some(Attributes {
                 name: options.name.clone(),

@@ -25,6 +25,7 @@ use std::task::{Wake, Waker};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use madsim::runtime::{Handle, NodeHandle};
+use seedbed_core::api::Context;
 use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::{Handler, TransportError};
 use tokio::sync::oneshot;
@@ -75,8 +76,8 @@ pub struct ClientRequest {
     pub method: Arc<str>,
     /// The encoded request.
     pub body: Bytes,
-    /// The client operation that it belongs to, or 0.
-    pub operation: u64,
+    /// What travels beside it.
+    pub context: Context,
 }
 
 /// Answers requests of clients.
@@ -234,9 +235,9 @@ impl Network {
         to: NodeId,
         method: &str,
         body: Bytes,
-        operation: u64,
+        context: Context,
     ) -> Result<Bytes, TransportError> {
-        let request = ClientRequest { client, method: Arc::from(method), body, operation };
+        let request = ClientRequest { client, method: Arc::from(method), body, context };
         let reply = self.shared.request(Address::Client(client), to, Payload::Client(request));
         first_reply(reply).await
     }

@@ -31,6 +31,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         snapshot_entries: d.within(ranges.snapshot_entries),
         keep_entries: d.within(ranges.keep_entries),
         segment_bytes: d.within(ranges.segment_bytes),
+        lease_drift_ppm: ranges.lease_drift_ppm.map(|span| draw("lease").within_u32(span)),
     };
 
     let d = &mut draw("network");
@@ -53,6 +54,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         workload,
         faults,
         converge_ms: scenario.converge_ms,
+        read_index_ms: scenario.read_index_ms,
     }
 }
 
@@ -78,6 +80,8 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, d: &mut Draw) -> WorkloadPlan 
             delete: d.within_u32(weights.delete),
             txn: d.within_u32(weights.txn),
             compact: d.within_u32(weights.compact),
+            get_log: d.within_u32(weights.get_log),
+            get_lease: d.within_u32(weights.get_lease),
         },
     }
 }
@@ -140,6 +144,13 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, d: &mut Draw) -> 
         FamilyKind::Crash => FaultKind::Crash { target },
         FamilyKind::Pause => FaultKind::Pause { target },
         FamilyKind::CrashUnflushed { stall_ms } => FaultKind::CrashUnflushed { target, stall_ms: d.within(stall_ms) },
+        FamilyKind::SlowLink { latency_us, jitter_us } => {
+            FaultKind::SlowLink { target, latency_us: d.band(latency_us, jitter_us) }
+        }
+        FamilyKind::Drift { ppm } => {
+            let ppm = d.within(ppm) as i64;
+            FaultKind::Drift { target, ppm: if d.chance(50) { ppm } else { -ppm } }
+        }
     };
     Fault { at_ms, for_ms, fault }
 }
@@ -238,6 +249,7 @@ mod tests {
                 snapshot_entries: [100, 500],
                 keep_entries: [10, 100],
                 segment_bytes: [16384, 65536],
+                lease_drift_ppm: Some([0, 1000]),
             },
             network: NetworkRanges { latency_us: [100, 500], jitter_us: [0, 1500], loss_permille: [0, 5] },
             disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
@@ -255,10 +267,13 @@ mod tests {
                     delete: [0, 10],
                     txn: [0, 20],
                     compact: [0, 2],
+                    get_log: [0, 5],
+                    get_lease: [0, 5],
                 },
             },
             faults: FaultRanges { act_ms: [8000, 15000], off_percent: 30, reckless_percent: 15, families },
             converge_ms: 10_000,
+            read_index_ms: None,
         }
     }
 

@@ -11,7 +11,7 @@ use madsim::runtime::NodeHandle;
 use madsim::task::NodeId as SimNode;
 use madsim::time::{sleep, timeout};
 use prost::Message;
-use seedbed_core::api::{Limits, OperationId};
+use seedbed_core::api::{Context, Limits};
 use seedbed_core::auto_compaction::AutoCompaction;
 use seedbed_core::members::Directory;
 use seedbed_core::mvcc;
@@ -66,6 +66,7 @@ impl Members {
             limits: Limits::default(),
             directory: Directory::default(),
             auto_compaction: AutoCompaction::default(),
+            lease_drift_ppm: None,
         };
         adjust(&mut options);
         let network = Network::new(&ids, Weather { latency_us: [200, 1_000], loss_permille: 0 });
@@ -194,7 +195,7 @@ fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>) {
     transport.serve_clients(Arc::new(move |request: ClientRequest| {
         let kv = kv.clone();
         Box::pin(async move {
-            let result = kv.dispatch(&request.method, OperationId(request.operation), request.body).await;
+            let result = kv.dispatch(&request.method, request.context, request.body).await;
             wire::encode(0, result)
         })
     }));
@@ -211,7 +212,8 @@ pub(crate) type Answer<T> = Result<T, String>;
 
 impl Client {
     async fn call<M: Message + Default>(&self, member: u64, path: &str, request: &impl Message) -> Answer<M> {
-        let call = self.network.client_call(1, NodeId(member), path, request.encode_to_vec().into(), 0);
+        let call =
+            self.network.client_call(1, NodeId(member), path, request.encode_to_vec().into(), Context::default());
         let reply = timeout(PATIENCE, call).await.map_err(|_| "no answer at all".to_owned())?;
         let answer = wire::decode(reply.map_err(|error| error.to_string())?).expect("replies arrive whole");
         answer.result.map(|body| M::decode(body).expect("replies arrive whole")).map_err(|(_, message)| message)
