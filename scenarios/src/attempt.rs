@@ -83,6 +83,7 @@ fn without_answer(plan: &Plan) -> Outcome {
         violations: Vec::new(),
         trace_hash: 0,
         operations: Operations::default(),
+        grpc_operations: 0,
         faults: BTreeMap::new(),
         reads: BTreeMap::new(),
         stale_lease_reads: 0,

@@ -33,6 +33,7 @@ const CALM: Scenario = Scenario {
     disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
     workload: WorkloadRanges {
         clients: [4, 16],
+        grpc_percent: [0, 50],
         operations: [600, 2000],
         keys: [5, 20],
         value_bytes: [16, 256],
@@ -304,6 +305,13 @@ mod tests {
             assert_eq!(find(name).map(|scenario| scenario.name), Some(name));
         }
         assert!(find("gale").is_none());
+    }
+
+    #[test]
+    fn none_to_half_of_the_clients_speak_grpc() {
+        let shares: Vec<_> = plans(&CALM).map(|plan| (plan.workload.grpc_clients, plan.workload.clients)).collect();
+        assert!(shares.iter().all(|(grpc, clients)| 2 * grpc <= *clients));
+        assert!(shares.iter().any(|(grpc, _)| *grpc == 0) && shares.iter().any(|(grpc, clients)| 2 * grpc == *clients));
     }
 
     #[test]

@@ -18,11 +18,11 @@ use seedbed_core::wal::WalOptions;
 
 use crate::disk::SimDisk;
 use crate::evidence;
-use crate::network::{Address, ClientRequest, Network, SimTransport, Weather};
+use crate::network::{Address, Network, Weather};
 use crate::outcome::Violation;
 use crate::plan::{Plan, Target};
 use crate::runtime::{MadsimRuntime, clock_of, create_node};
-use crate::wire;
+use crate::service;
 
 /// The cluster's number in response headers.
 const CLUSTER_ID: u64 = 0x5eed;
@@ -222,7 +222,7 @@ impl Cluster {
         running.spawn(async move {
             match Node::<MadsimRuntime>::start(host, options).await {
                 Ok(node) => {
-                    serve(&transport, &node, incarnation);
+                    service::serve(&transport, &node, incarnation);
                     *lock(&slot) = Some(node);
                 }
                 Err(error) => {
@@ -380,18 +380,6 @@ fn add(sum: &mut ReadCounters, counters: ReadCounters) {
 
 fn stopped(id: NodeId, failure: &str) -> Violation {
     Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") }
-}
-
-/// Lets clients in.
-fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: u32) {
-    let kv = node.kv();
-    transport.serve_clients(Arc::new(move |request: ClientRequest| {
-        let kv = kv.clone();
-        Box::pin(async move {
-            let result = kv.dispatch(&request.method, request.context, request.body).await;
-            wire::encode(incarnation, result)
-        })
-    }));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -18,6 +18,8 @@ pub struct Outcome {
     pub trace_hash: u64,
     /// Client operations by their end.
     pub operations: Operations,
+    /// How many of them went by gRPC.
+    pub grpc_operations: u64,
     /// Faults that took effect, by family.
     pub faults: BTreeMap<&'static str, u64>,
     /// What reads cost all members, by path.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use seedbed_core::read::ReadPath;
 
 use crate::checker::lease_hazard;
-use crate::client::Client;
+use crate::client::{Client, Way};
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
 use crate::converge::{self, Converged};
@@ -68,6 +68,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         violations,
         trace_hash,
         operations: count(&history),
+        grpc_operations: by_grpc(&history, plan),
         faults,
         reads,
         stale_lease_reads: if plan.breaks_leases() { lease_hazard::count(&history) } else { 0 },
@@ -157,6 +158,11 @@ fn count(history: &History) -> Operations {
         }
     }
     operations
+}
+
+fn by_grpc(history: &History, plan: &Plan) -> u64 {
+    let clients = history.operations.iter().map(|operation| operation.client);
+    clients.filter(|client| Way::of(*client, &plan.workload) == Way::Grpc).count() as u64
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
     let disk = DiskPlan { sync_us: draw("disk").band(scenario.disk.sync_us, scenario.disk.jitter_us) };
 
     let act_ms = draw("act").within(scenario.faults.act_ms);
-    let workload = workload(&scenario.workload, act_ms, &mut draw("workload"));
+    let grpc_percent = draw("grpc").within(scenario.workload.grpc_percent);
+    let workload = workload(&scenario.workload, act_ms, grpc_percent, &mut draw("workload"));
     let faults = faults(&scenario.faults, &cluster, act_ms, draw);
 
     Plan {
@@ -58,7 +59,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
     }
 }
 
-fn workload(ranges: &WorkloadRanges, act_ms: u64, d: &mut Draw) -> WorkloadPlan {
+fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Draw) -> WorkloadPlan {
     let clients = d.within(ranges.clients);
     let operations = d.within(ranges.operations);
     // The slot of one operation if the work is to last as long as the faults. The mean pause is a third of it: answers
@@ -67,6 +68,7 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, d: &mut Draw) -> WorkloadPlan 
     let weights = &ranges.mix;
     WorkloadPlan {
         clients: clients as u32,
+        grpc_clients: (clients * grpc_percent / 100) as u32,
         operations: operations as u32,
         keys: d.within_u32(ranges.keys),
         value_bytes: d.within_u32(ranges.value_bytes),
@@ -255,6 +257,7 @@ mod tests {
             disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
             workload: WorkloadRanges {
                 clients: [4, 16],
+                grpc_percent: [0, 50],
                 operations: [600, 2000],
                 keys: [5, 20],
                 value_bytes: [16, 256],

@@ -108,6 +108,9 @@ pub struct DiskPlan {
 pub struct WorkloadPlan {
     /// How many clients.
     pub clients: u32,
+    /// How many of them, the first ones, speak gRPC over HTTP/2; the others call the services directly.
+    #[serde(default)]
+    pub grpc_clients: u32,
     /// Operations of all clients together.
     pub operations: u32,
     /// How many different keys.

@@ -81,6 +81,8 @@ pub struct DiskRanges {
 pub struct WorkloadRanges {
     /// How many clients.
     pub clients: Span,
+    /// Of a hundred clients, how many speak gRPC over HTTP/2.
+    pub grpc_percent: Span,
     /// Operations of all clients together.
     pub operations: Span,
     /// How many different keys.

@@ -192,6 +192,7 @@ impl ClusterPlan {
 impl WorkloadPlan {
     fn validate(&self) -> Result<(), PlanError> {
         within("workload.clients", self.clients, 1, CLIENTS_MAX)?;
+        within("workload.grpc_clients", self.grpc_clients, 0, u64::from(self.clients))?;
         within("workload.operations", self.operations, 1, OPERATIONS_MAX)?;
         within("workload.keys", self.keys, 1, KEYS_MAX)?;
         within("workload.value_bytes", self.value_bytes, 1, VALUE_BYTES_MAX)?;

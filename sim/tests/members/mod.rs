@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,9 +22,9 @@ use seedbed_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
 };
 use seedbed_sim::disk::SimDisk;
-use seedbed_sim::network::{ClientRequest, Network, SimTransport, Weather};
+use seedbed_sim::network::{Network, Weather};
 use seedbed_sim::runtime::{MadsimRuntime, clock_of, create_node, kill, restart};
-use seedbed_sim::wire;
+use seedbed_sim::{service, wire};
 
 /// How long a test waits for what must come, in virtual time: longer than a member takes to give up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +44,7 @@ struct Member {
     /// While it runs.
     node: Option<Node<MadsimRuntime>>,
     killed: bool,
+    restarts: u32,
 }
 
 impl Members {
@@ -72,7 +72,7 @@ impl Members {
         let network = Network::new(&ids, Weather { latency_us: [200, 1_000], loss_permille: 0 });
         let member = |id: NodeId| {
             let (home, disk) = (create_node(&format!("m{id}")), SimDisk::new(id.0, [100, 2_000]));
-            (id, Member { home, disk, node: None, killed: false })
+            (id, Member { home, disk, node: None, killed: false, restarts: 0 })
         };
         let mut members = Members { network, options, members: ids.iter().copied().map(member).collect() };
         for id in ids {
@@ -89,11 +89,13 @@ impl Members {
         let member = self.member_mut(id);
         if std::mem::take(&mut member.killed) {
             member.home = restart(member.home.id());
+            member.restarts += 1;
         }
+        let life = member.restarts;
         let host = Host { clock: clock_of(member.home.id()), disk: member.disk.handle(), transport: transport.clone() };
         let starting = member.home.spawn(async move {
             let node = Node::<MadsimRuntime>::start(host, options).await?;
-            serve(&transport, &node);
+            service::serve(&transport, &node, life);
             Ok::<_, StartError>(node)
         });
         member.node = Some(starting.await.expect("nobody kills it meanwhile")?);
@@ -187,18 +189,6 @@ impl Members {
     fn member_mut(&mut self, id: u64) -> &mut Member {
         self.members.get_mut(&NodeId(id)).expect("one of the members")
     }
-}
-
-/// Lets clients in.
-fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>) {
-    let kv = node.kv();
-    transport.serve_clients(Arc::new(move |request: ClientRequest| {
-        let kv = kv.clone();
-        Box::pin(async move {
-            let result = kv.dispatch(&request.method, request.context, request.body).await;
-            wire::encode(0, result)
-        })
-    }));
 }
 
 /// Asks members, one call at a time or many at once.
