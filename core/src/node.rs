@@ -56,14 +56,14 @@ pub struct NodeOptions {
     pub store: mvcc::Options,
     /// What clients may ask for.
     pub limits: Limits,
-    /// Names and addresses, for clients who ask.
-    pub directory: Directory,
-    /// What history is compacted without being asked to.
-    pub auto_compaction: AutoCompaction,
     /// Offers lease reads, and declares that no member's clock runs faster or slower against true time than by so many
     /// parts in a million. Must be the same on every member. `None`: no lease reads, and no wait before a restarted
     /// member votes.
     pub lease_drift_ppm: Option<u32>,
+    /// Names and addresses, for clients who ask.
+    pub directory: Directory,
+    /// What history is compacted without being asked to.
+    pub auto_compaction: AutoCompaction,
 }
 
 /// A member could not be started.
@@ -127,9 +127,9 @@ pub struct Node<R: Runtime> {
     log: LogStore<R>,
     applied: Watermark,
     kv: Arc<KvService<R>>,
+    counters: Arc<Counters>,
     cluster: Arc<ClusterService<R>>,
     maintenance: Arc<MaintenanceService<R>>,
-    counters: Arc<Counters>,
     stop: Stop,
 }
 
@@ -142,9 +142,9 @@ impl<R: Runtime> Clone for Node<R> {
             log: self.log.clone(),
             applied: self.applied.clone(),
             kv: self.kv.clone(),
+            counters: self.counters.clone(),
             cluster: self.cluster.clone(),
             maintenance: self.maintenance.clone(),
-            counters: self.counters.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -276,6 +276,11 @@ impl<R: Runtime> Node<R> {
     /// The KV service, as this member offers it.
     pub fn kv(&self) -> Arc<KvService<R>> {
         self.kv.clone()
+    }
+
+    /// The Cluster service, as this member offers it.
+    pub fn cluster(&self) -> Arc<ClusterService<R>> {
+        self.cluster.clone()
     }
 
     /// All services that this member offers to clients.

@@ -211,9 +211,9 @@ impl Cluster {
             wal: WalOptions { segment_bytes_max: segment_bytes, ..WalOptions::default() },
             store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, ..mvcc::Options::default() },
             limits: Limits::default(),
+            lease_drift_ppm,
             directory: Directory::default(),
             auto_compaction: AutoCompaction::default(),
-            lease_drift_ppm,
         };
         let transport = network.transport(id);
         let host = Host { clock: clock_of(member.sim), disk: member.disk.handle(), transport: transport.clone() };

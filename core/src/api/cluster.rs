@@ -11,9 +11,9 @@ use super::header::Headers;
 use crate::members::Attributes;
 use crate::mvcc::Store;
 use crate::proto::etcdserverpb::cluster_server::Cluster;
-use crate::proto::etcdserverpb::{Member, MemberListRequest, MemberListResponse, RangeRequest};
+use crate::proto::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
 use crate::raft::NodeId;
-use crate::read::{ReadPath, Reads};
+use crate::read::Reads;
 use crate::runtime::Runtime;
 
 /// MemberList, from this member.
@@ -51,7 +51,7 @@ impl<R: Runtime> Cluster for ClusterService<R> {
         request: tonic::Request<MemberListRequest>,
     ) -> Result<tonic::Response<MemberListResponse>, Status> {
         if request.into_inner().linearizable {
-            self.reads.ready(ReadPath::ReadIndex, RangeRequest::default, 0).await.map_err(ApiError::from)?;
+            self.reads.linearizable().await.map_err(ApiError::from)?;
         }
         let members = self.members()?;
         Ok(tonic::Response::new(MemberListResponse { header: Some(self.headers.at(0)), members }))

@@ -21,13 +21,13 @@ pub enum Request {
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeRequest),
     Txn(#[serde(with = "as_protobuf")] TxnRequest),
     Compact(#[serde(with = "as_protobuf")] CompactionRequest),
-    /// A read that wants a place in the log. Applying it does nothing.
-    Range(#[serde(with = "as_protobuf")] RangeRequest),
     /// A member says what clients may know of it. It has no revision.
     Publish {
         member: NodeId,
         attributes: Attributes,
     },
+    /// A read that wants a place in the log. Applying it does nothing.
+    Range(#[serde(with = "as_protobuf")] RangeRequest),
 }
 
 /// One entry of the log.
@@ -47,8 +47,8 @@ impl fmt::Display for Command {
             Request::DeleteRange(_) => "delete-range",
             Request::Txn(_) => "txn",
             Request::Compact(_) => "compact",
-            Request::Range(_) => "range",
             Request::Publish { .. } => "publish",
+            Request::Range(_) => "range",
         };
         write!(f, "{name}#{}", self.operation)
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Reply {
-    /// To entries that answer nothing: blanks, memberships, log reads and publications.
+    /// To entries with nothing to say: blanks, memberships, publications and log reads.
     None,
     Put(#[serde(with = "as_protobuf")] PutResponse),
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),

@@ -89,6 +89,11 @@ impl<R: Runtime> Reads<R> {
         ready
     }
 
+    /// Resolves once the member's applied state may be read for something that is no range.
+    pub(crate) async fn linearizable(&self) -> Result<(), ReadError> {
+        self.ready(ReadPath::ReadIndex, RangeRequest::default, 0).await
+    }
+
     /// Waits until the member has applied an index.
     async fn apply(&self, index: Result<u64, ReadError>) -> Result<(), ReadError> {
         let index = index?;

@@ -48,6 +48,26 @@ impl Metrics {
             wal.sync_time.as_secs_f64(),
         );
         page.counter("etcd_disk_wal_write_bytes_total", "Bytes written to the write-ahead log.", wal.bytes);
+        let reads = self.node.read_counters();
+        let by_path =
+            |count: fn(&PathCounters) -> f64| reads.iter().map(move |(path, counts)| (path.name(), count(counts)));
+        page.by_path("seedbed_reads_total", "Reads that this member served.", by_path(|it| it.reads as f64));
+        page.by_path("seedbed_read_rounds_total", "Rounds that reads have shared.", by_path(|it| it.rounds as f64));
+        page.by_path(
+            "seedbed_read_messages_total",
+            "Requests to other members that were sent for reads alone.",
+            by_path(|it| it.messages as f64),
+        );
+        page.by_path(
+            "seedbed_read_fsyncs_total",
+            "Syncs of the write-ahead log that were made for reads alone.",
+            by_path(|it| it.fsyncs as f64),
+        );
+        page.by_path(
+            "seedbed_read_waited_seconds_total",
+            "What reads have waited until they could read.",
+            by_path(|it| it.waited.as_secs_f64()),
+        );
         page.gauge("etcd_debugging_mvcc_current_revision", "The revision.", status.revision);
         page.gauge(
             "etcd_debugging_mvcc_compact_revision",
@@ -59,7 +79,6 @@ impl Metrics {
             page.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the database's file.", size.file_bytes);
             page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the rows in it.", size.row_bytes);
         }
-        self.render_reads(&mut page);
         page.labelled("etcd_server_version", "The etcd that it is compatible with.", "server_version", ETCD_VERSION);
         page.labelled("etcd_server_id", "This member.", "server_id", &format!("{:x}", self.node.id().0));
         page.gauge(
@@ -68,26 +87,6 @@ impl Metrics {
             self.started.as_secs_f64(),
         );
         page.0
-    }
-}
-
-impl Metrics {
-    /// What reads have cost, by path. etcd has nothing like it.
-    fn render_reads(&self, page: &mut Page) {
-        let counters = self.node.read_counters();
-        let mut family = |name: &str, help: &str, value: fn(&PathCounters) -> f64| {
-            page.head(name, help, "counter");
-            for (path, counts) in &counters {
-                page.line(format_args!("{name}{{path=\"{path}\"}} {}", value(counts)));
-            }
-        };
-        family("seedbed_reads_total", "Reads.", |counts| counts.reads as f64);
-        family("seedbed_read_rounds_total", "Rounds that reads shared.", |counts| counts.rounds as f64);
-        family("seedbed_read_messages_total", "Requests to members that only reads caused.", |counts| {
-            counts.messages as f64
-        });
-        family("seedbed_read_fsyncs_total", "Syncs of the log that only reads caused.", |counts| counts.fsyncs as f64);
-        family("seedbed_read_waited_seconds_total", "What reads waited.", |counts| counts.waited.as_secs_f64());
     }
 }
 
@@ -136,6 +135,13 @@ impl Page {
     fn labelled(&mut self, name: &str, help: &str, label: &str, value: &str) {
         self.head(name, help, "gauge");
         self.line(format_args!("{name}{{{label}=\"{value}\"}} 1"));
+    }
+
+    fn by_path(&mut self, name: &str, help: &str, values: impl Iterator<Item = (&'static str, f64)>) {
+        self.head(name, help, "counter");
+        for (path, value) in values {
+            self.line(format_args!("{name}{{path=\"{path}\"}} {value}"));
+        }
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {

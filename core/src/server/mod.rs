@@ -153,7 +153,6 @@ fn node_options(options: &Options, identity: &Identity) -> NodeOptions {
         wal: Default::default(),
         store: Default::default(),
         limits: options.limits.clone(),
-        lease_drift_ppm: options.lease_drift_ppm,
         directory: Directory {
             attributes: Some(Attributes {
                 name: options.name.clone(),
@@ -162,5 +161,6 @@ fn node_options(options: &Options, identity: &Identity) -> NodeOptions {
             peer_urls: identity.peer_urls.clone(),
         },
         auto_compaction: options.auto_compaction,
+        lease_drift_ppm: options.lease_drift_ppm,
     }
 }

@@ -64,9 +64,9 @@ impl Members {
             wal: WalOptions { segment_bytes_max: 64 << 10, ..WalOptions::default() },
             store: mvcc::Options { cache_bytes: 1 << 20, ..mvcc::Options::default() },
             limits: Limits::default(),
+            lease_drift_ppm: None,
             directory: Directory::default(),
             auto_compaction: AutoCompaction::default(),
-            lease_drift_ppm: None,
         };
         adjust(&mut options);
         let network = Network::new(&ids, Weather { latency_us: [200, 1_000], loss_permille: 0 });
