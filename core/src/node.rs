@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{EmptyNode, ServerState};
-use openraft_rt::WatchReceiver;
+use openraft_rt::{Select2, WatchReceiver};
 
 use crate::api::{ClusterService, Headers, KvService, Limits, MaintenanceService};
 use crate::auto_compaction::{self, AutoCompaction};
@@ -22,9 +22,10 @@ use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::raft::{
-    LogStore, NodeId, PeerNetwork, PeerServer, Proposer, Raft, RaftOptions, StateMachine, Term, openraft_config,
+    LogStore, NodeId, PeerNetwork, PeerServer, Proposer, Raft, RaftOptions, StateMachine, Term, VoteHold,
+    openraft_config,
 };
-use crate::read::{ReadIndex, ReadOptions};
+use crate::read::{Counters, GivenUp, LeaseOptions, LeaseRead, Member, ReadCounters, ReadIndex, ReadOptions, Reads};
 use crate::runtime::{Host, Runtime, Transport};
 use crate::wal::{WalError, WalOptions, WalStats};
 use crate::watermark::{Stop, Watermark};
@@ -55,6 +56,10 @@ pub struct NodeOptions {
     pub store: mvcc::Options,
     /// What clients may ask for.
     pub limits: Limits,
+    /// Offers lease reads, and declares that no member's clock runs faster or slower against true time than by so many
+    /// parts in a million. Must be the same on every member. `None`: no lease reads, and no wait before a restarted
+    /// member votes.
+    pub lease_drift_ppm: Option<u32>,
     /// Names and addresses, for clients who ask.
     pub directory: Directory,
     /// What history is compacted without being asked to.
@@ -122,6 +127,7 @@ pub struct Node<R: Runtime> {
     log: LogStore<R>,
     applied: Watermark,
     kv: Arc<KvService<R>>,
+    counters: Arc<Counters>,
     cluster: Arc<ClusterService<R>>,
     maintenance: Arc<MaintenanceService<R>>,
     stop: Stop,
@@ -136,6 +142,7 @@ impl<R: Runtime> Clone for Node<R> {
             log: self.log.clone(),
             applied: self.applied.clone(),
             kv: self.kv.clone(),
+            counters: self.counters.clone(),
             cluster: self.cluster.clone(),
             maintenance: self.maintenance.clone(),
             stop: self.stop.clone(),
@@ -159,7 +166,8 @@ impl<R: Runtime> Node<R> {
             return Err(StartError::LogLost { last: log.last_index(), applied });
         }
         let applied = state_machine.applied();
-        let network = PeerNetwork::<R>::new(host.transport.clone());
+        let (counters, given_up) = (Arc::new(Counters::default()), GivenUp::default());
+        let network = PeerNetwork::<R>::new(host.transport.clone(), counters.clone(), given_up.clone());
         let raft = Raft::<R>::build(options.node, config, network, log.clone(), state_machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -167,23 +175,51 @@ impl<R: Runtime> Node<R> {
         let election = options.raft.election_timeout;
         // etcd's: five seconds, and two elections on top.
         let limit = Duration::from_secs(5) + 2 * election;
-        let reads = ReadIndex::start(
-            options.node,
-            raft.clone(),
-            host.transport.clone(),
-            applied.clone(),
-            ReadOptions { limit, round_limit: election, retry: options.raft.heartbeat_interval },
-            stop.clone(),
-        );
         let proposer = Proposer::new(
             options.node,
             raft.clone(),
             host.transport.clone(),
             applied.clone(),
+            counters.clone(),
             limit,
             options.raft.heartbeat_interval,
         );
-        let server = Arc::new(PeerServer::open(raft.clone(), reads.clone(), host.disk.clone())?);
+
+        let member = Member {
+            node: options.node,
+            raft: raft.clone(),
+            transport: host.transport.clone(),
+            counters: counters.clone(),
+        };
+        let times = ReadOptions { limit, round_limit: election, retry: options.raft.heartbeat_interval };
+        let read_index = ReadIndex::start(member.clone(), times, stop.clone());
+        let lease = options.lease_drift_ppm.map(|drift_ppm| LeaseOptions { lease: election, drift_ppm });
+        let lease_read =
+            lease.map(|lease| LeaseRead::start(member, read_index.clone(), lease, given_up, times, stop.clone()));
+        let reads = Arc::new(Reads {
+            read_index,
+            lease: lease_read,
+            proposer: proposer.clone(),
+            applied: applied.clone(),
+            counters: counters.clone(),
+            limit,
+        });
+        // Whoever has no vote has never heard of a leader, and who has no peers has promised them nothing.
+        let votes = match lease {
+            Some(lease) if log.has_vote() && !raft.voter_ids().eq([options.node]) => VoteHold::begin(lease.lease),
+            _ => VoteHold::none(),
+        };
+        if let Some(until) = votes.until() {
+            raft.runtime_config().elect(false);
+            let (raft, stop) = (raft.clone(), stop.clone());
+            drop(R::spawn(async move {
+                if let Select2::Second(()) = R::select2(stop.stopped(), R::sleep_until(until)).await {
+                    raft.runtime_config().elect(true);
+                }
+            }));
+        }
+        let server =
+            PeerServer::open(raft.clone(), reads.clone(), log.clone(), votes, host.disk.clone()).map(Arc::new)?;
         host.transport.serve(server.handler());
         raft.run();
 
@@ -223,7 +259,7 @@ impl<R: Runtime> Node<R> {
             limits: options.limits,
             request_timeout: limit,
         });
-        Ok(Node { node: options.node, raft, store, log, applied, kv, cluster, maintenance, stop })
+        Ok(Node { node: options.node, raft, store, log, applied, kv, cluster, maintenance, counters, stop })
     }
 
     /// The member's number.
@@ -259,6 +295,11 @@ impl<R: Runtime> Node<R> {
     /// How far it has applied the log.
     pub fn applied(&self) -> &Watermark {
         &self.applied
+    }
+
+    /// What reads have cost this member, by path.
+    pub fn read_counters(&self) -> ReadCounters {
+        self.counters.snapshot(self.log.stats().syncs_for_reads)
     }
 
     /// What the member says about itself.

@@ -83,7 +83,10 @@ fn without_answer(plan: &Plan) -> Outcome {
         violations: Vec::new(),
         trace_hash: 0,
         operations: Operations::default(),
+        grpc_operations: 0,
         faults: BTreeMap::new(),
+        reads: BTreeMap::new(),
+        stale_lease_reads: 0,
         virtual_ms: 0,
     }
 }

@@ -8,8 +8,8 @@ use seedbed_sim::plan::{
 };
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 6] =
-    [CALM, PARTITION, FSYNC_DELAY, CRASH_RESTART, UNFLUSHED_LEADER, EVERYTHING];
+pub(crate) static CATALOGUE: [Scenario; 9] =
+    [CALM, PARTITION, FSYNC_DELAY, CRASH_RESTART, UNFLUSHED_LEADER, READ_PATHS, READ_STALL, LEASE_HAZARD, EVERYTHING];
 
 /// The scenario of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
@@ -27,11 +27,13 @@ const CALM: Scenario = Scenario {
         snapshot_entries: [80, 300],
         keep_entries: [10, 100],
         segment_bytes: [16 << 10, 64 << 10],
+        lease_drift_ppm: None,
     },
     network: NetworkRanges { latency_us: [100, 800], jitter_us: [0, 1200], loss_permille: [0, 0] },
     disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
     workload: WorkloadRanges {
         clients: [4, 16],
+        grpc_percent: [0, 50],
         operations: [600, 2000],
         keys: [5, 20],
         value_bytes: [16, 256],
@@ -44,10 +46,13 @@ const CALM: Scenario = Scenario {
             delete: [0, 15],
             txn: [0, 25],
             compact: [0, 2],
+            get_log: [0, 0],
+            get_lease: [0, 0],
         },
     },
     faults: FaultRanges { act_ms: [8_000, 12_000], off_percent: 0, reckless_percent: 0, families: &[] },
     converge_ms: 15_000,
+    read_index_ms: None,
 };
 
 const ANYBODY: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2, Aim::Member)];
@@ -107,6 +112,111 @@ const UNFLUSHED_LEADER: Scenario = Scenario {
         families: &[Family { count: [4, 8], ..CRASH_UNFLUSHED }],
     },
     ..CALM
+};
+
+/// What all members' clocks keep to in [`READ_PATHS`]: a lot, so that a lease without a margin for it fails.
+const DECLARED_PPM: u64 = 200_000;
+
+const READ_PATHS: Scenario = Scenario {
+    name: "read-paths",
+    summary: "reads by every path under pause, partition, crash, drift and fsync stall, each held to its own guarantee",
+    cluster: ClusterRanges {
+        members: &[(1, 1), (6, 3), (3, 5)],
+        lease_drift_ppm: Some([DECLARED_PPM, DECLARED_PPM]),
+        ..CALM.cluster
+    },
+    workload: WorkloadRanges {
+        clients: [8, 16],
+        mix: MixRanges {
+            get: [15, 30],
+            get_serializable: [5, 10],
+            get_log: [5, 15],
+            get_lease: [15, 30],
+            range: [0, 5],
+            put: [25, 50],
+            delete: [0, 10],
+            txn: [0, 10],
+            compact: [0, 1],
+        },
+        ..CALM.workload
+    },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 40,
+        reckless_percent: 0,
+        families: &[
+            HALVES,
+            Family { count: [2, 6], ..ISOLATE },
+            Family { count: [2, 5], ..ONE_WAY },
+            Family {
+                kind: FamilyKind::SlowLink { latency_us: [100_000, 600_000], jitter_us: [100_000, 1_500_000] },
+                count: [2, 5],
+                for_ms: [500, 3_000],
+                brief_percent: 0,
+                aims: ANYBODY,
+            },
+            Family { count: [1, 4], ..BRIDGE },
+            STALLED_FSYNC,
+            Family { brief_percent: 70, ..CRASH },
+            Family { count: [2, 5], brief_percent: 10, ..PAUSE },
+            Family {
+                kind: FamilyKind::Drift { ppm: [DECLARED_PPM / 4, DECLARED_PPM] },
+                count: [2, 6],
+                for_ms: [1_000, 6_000],
+                brief_percent: 0,
+                aims: ANYBODY,
+            },
+        ],
+    },
+    ..CALM
+};
+
+const READ_STALL: Scenario = Scenario {
+    name: "read-stall",
+    summary: "no follower's fsync returns: writes wait for it, ReadIndex reads do not",
+    cluster: ClusterRanges { members: &[(2, 3), (1, 5)], ..CALM.cluster },
+    workload: WorkloadRanges {
+        mix: MixRanges { get: [40, 60], get_log: [5, 15], put: [20, 40], txn: [0, 0], ..CALM.workload.mix },
+        ..CALM.workload
+    },
+    faults: FaultRanges {
+        act_ms: [8_000, 12_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        families: &[Family {
+            kind: FamilyKind::FsyncStall,
+            count: [2, 4],
+            for_ms: [500, 2_500],
+            brief_percent: 0,
+            aims: &[(1, Aim::Follower), (3, Aim::Followers)],
+        }],
+    },
+    // A follower learns of a commit by the next heartbeat at the latest, and that is 80 ms at most.
+    read_index_ms: Some(150),
+    ..CALM
+};
+
+const LEASE_HAZARD: Scenario = Scenario {
+    name: "lease-hazard",
+    summary: "clocks drift further than was declared: lease reads may be stale, which is counted; no other read may be",
+    cluster: ClusterRanges { members: &[(1, 3), (1, 5)], lease_drift_ppm: Some([0, 1_000]), ..CALM.cluster },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        families: &[
+            Family { count: [4, 8], brief_percent: 40, ..ISOLATE },
+            Family { count: [2, 4], ..BRIDGE },
+            Family {
+                kind: FamilyKind::Drift { ppm: [300_000, 500_000] },
+                count: [4, 8],
+                for_ms: [2_000, 6_000],
+                brief_percent: 0,
+                aims: ANYBODY,
+            },
+        ],
+    },
+    ..READ_PATHS
 };
 
 const EVERYTHING: Scenario = Scenario {
@@ -195,6 +305,13 @@ mod tests {
             assert_eq!(find(name).map(|scenario| scenario.name), Some(name));
         }
         assert!(find("gale").is_none());
+    }
+
+    #[test]
+    fn none_to_half_of_the_clients_speak_grpc() {
+        let shares: Vec<_> = plans(&CALM).map(|plan| (plan.workload.grpc_clients, plan.workload.clients)).collect();
+        assert!(shares.iter().all(|(grpc, clients)| 2 * grpc <= *clients));
+        assert!(shares.iter().any(|(grpc, _)| *grpc == 0) && shares.iter().any(|(grpc, clients)| 2 * grpc == *clients));
     }
 
     #[test]

@@ -49,8 +49,8 @@ const JSON_HELP: &str = "\
 Print one JSON object a line instead of a table.
 
 A run has `scenario`, `seed`, `mutant` (if one is planted), `verdict` (\"ok\" or \"violation\"), `trace_hash` (16 \
-hexadecimal digits), `operations` and `operations_by_end` (ok, failed, unknown), `faults` (those that took effect) and \
-`faults_by_family`, `virtual_ms`, `wall_ms` and `cpu_ms` (of the run's thread), `verified` (it was run twice, and the \
+hexadecimal digits), `operations` and `operations_by_end` (ok, failed, unknown), `grpc_operations` (those of them that \
+went over HTTP/2), `faults` (those that took effect) and `faults_by_family`, `virtual_ms`, `wall_ms` and `cpu_ms` (of the run's thread), `verified` (it was run twice, and the \
 outcomes compared), `violations` (each with `judge` and `message`) and, with a violation, `replay` (the command).
 
 A planted bug has `mutant`, `killed`, `judge`, `message`, `scenario` and `seed` of the run that killed it (null if it \

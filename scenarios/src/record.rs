@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use seedbed_sim::outcome::{Operations, Violation};
+use seedbed_sim::ReadPath;
+use seedbed_sim::outcome::{Operations, ReadCost, Violation};
 use serde::Serialize;
 
 use crate::sweep::Finished;
@@ -20,8 +21,11 @@ pub(crate) struct RunRecord<'a> {
     trace_hash: String,
     operations: u64,
     operations_by_end: Operations,
+    grpc_operations: u64,
     faults: u64,
     faults_by_family: &'a BTreeMap<&'static str, u64>,
+    reads_by_path: &'a BTreeMap<ReadPath, ReadCost>,
+    stale_lease_reads: u64,
     virtual_ms: u64,
     wall_ms: f64,
     cpu_ms: f64,
@@ -42,8 +46,11 @@ impl<'a> RunRecord<'a> {
             trace_hash: hash(outcome.trace_hash),
             operations: outcome.operations.total(),
             operations_by_end: outcome.operations,
+            grpc_operations: outcome.grpc_operations,
             faults: outcome.faults.values().sum(),
             faults_by_family: &outcome.faults,
+            reads_by_path: &outcome.reads,
+            stale_lease_reads: outcome.stale_lease_reads,
             virtual_ms: outcome.virtual_ms,
             wall_ms: millis(run.wall),
             cpu_ms: millis(run.cpu),

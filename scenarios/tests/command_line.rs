@@ -94,7 +94,17 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
     let names = |kind: &str| list.iter().filter_map(|line| line[kind].as_str()).collect::<Vec<_>>();
     assert_eq!(
         names("scenario"),
-        ["calm", "partition", "fsync-delay", "crash-restart", "unflushed-leader", "everything"]
+        [
+            "calm",
+            "partition",
+            "fsync-delay",
+            "crash-restart",
+            "unflushed-leader",
+            "read-paths",
+            "read-stall",
+            "lease-hazard",
+            "everything"
+        ]
     );
     assert_eq!(names("mutant").len(), seedbed_sim::Mutant::ALL.len());
     assert!(list.iter().all(|line| line["summary"].as_str().is_some_and(|summary| !summary.is_empty())));
@@ -115,7 +125,7 @@ fn a_sweep_prints_documented_objects_in_order_and_writes_a_summary() {
         assert_eq!(run["trace_hash"].as_str().map(str::len), Some(16), "{run}");
         // Every second of each scenario, from the first.
         assert_eq!(run["verified"], run["seed"].as_u64() == Some(1), "{run}");
-        for count in ["operations", "faults", "virtual_ms"] {
+        for count in ["operations", "grpc_operations", "faults", "virtual_ms"] {
             assert!(run[count].is_u64(), "{count} in {run}");
         }
         for time in ["wall_ms", "cpu_ms"] {
@@ -155,7 +165,9 @@ fn the_trace_hash_is_the_same_in_another_process_from_the_plan_and_beside_other_
     let folder = folder();
     let hash = |output: Output| {
         let objects = objects(&output);
-        objects.last().and_then(|run| run["trace_hash"].as_str().map(str::to_owned)).expect("a hash")
+        let run = objects.last().expect("a run");
+        assert!(run["grpc_operations"].as_u64() > Some(0), "a plan with both ways in: {run}");
+        run["trace_hash"].as_str().map(str::to_owned).expect("a hash")
     };
     let alone = hash(seedbed(folder.path(), "replay everything 6 --json"));
     let beside = hash(seedbed(folder.path(), "run everything --seeds 4..7 --jobs 3 --json"));

@@ -6,21 +6,23 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 use madsim::task::NodeId as SimNode;
-use seedbed_core::api::{Limits, OperationId};
+use seedbed_core::api::Limits;
 use seedbed_core::auto_compaction::AutoCompaction;
 use seedbed_core::members::Directory;
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, Status};
 use seedbed_core::raft::{NodeId, RaftOptions};
+use seedbed_core::read::ReadCounters;
 use seedbed_core::runtime::Host;
 use seedbed_core::wal::WalOptions;
 
 use crate::disk::SimDisk;
-use crate::network::{ClientRequest, Network, SimTransport, Weather};
+use crate::evidence;
+use crate::network::{Address, Network, Weather};
 use crate::outcome::Violation;
 use crate::plan::{Plan, Target};
 use crate::runtime::{MadsimRuntime, clock_of, create_node};
-use crate::wire;
+use crate::service;
 
 /// The cluster's number in response headers.
 const CLUSTER_ID: u64 = 0x5eed;
@@ -35,11 +37,13 @@ pub struct Cluster {
     members: Vec<Member>,
     raft: RaftOptions,
     segment_bytes: u64,
+    lease_drift_ppm: Option<u32>,
     /// How long an fsync takes in fair weather.
     sync_us: [u64; 2],
-    /// How long a message takes in fair weather.
-    latency_us: [u64; 2],
+    weather: Weather,
     findings: Findings,
+    /// What reads have cost members in lives that have ended.
+    past_reads: ReadCounters,
 }
 
 /// What members found wrong by themselves, for instance a log that they refuse.
@@ -57,6 +61,10 @@ struct Member {
     /// Faults of its disk under way, by their place in the plan: they may overlap.
     slowed: BTreeMap<usize, [u64; 2]>,
     stalled: BTreeSet<usize>,
+    /// Faults of the links to it under way, by their place in the plan.
+    slow_links: BTreeMap<usize, [u64; 2]>,
+    /// Faults of its clock under way, by their place in the plan: parts in a million.
+    drifts: BTreeMap<usize, i64>,
 }
 
 /// Whether a member's process runs.
@@ -84,6 +92,8 @@ impl Cluster {
                 state: State::Down,
                 slowed: BTreeMap::new(),
                 stalled: BTreeSet::new(),
+                slow_links: BTreeMap::new(),
+                drifts: BTreeMap::new(),
             })
             .collect();
         let raft = RaftOptions {
@@ -98,9 +108,11 @@ impl Cluster {
             members,
             raft,
             segment_bytes,
+            lease_drift_ppm: plan.cluster.lease_drift_ppm,
             sync_us: plan.disk.sync_us,
-            latency_us: plan.network.latency_us,
+            weather,
             findings: Findings::default(),
+            past_reads: ReadCounters::default(),
         };
         for id in cluster.ids() {
             cluster.boot(id);
@@ -120,6 +132,10 @@ impl Cluster {
             Target::Follower => {
                 let leader = self.leader();
                 self.ids().into_iter().find(|id| Some(*id) != leader).into_iter().collect()
+            }
+            Target::Followers => {
+                let leader = self.leader();
+                self.ids().into_iter().filter(|id| Some(*id) != leader).collect()
             }
             Target::Member(id) => vec![NodeId(id)],
             Target::Everyone => self.ids(),
@@ -159,6 +175,9 @@ impl Cluster {
         // A member that had stopped by itself must not be forgotten with its life.
         let failure = self.member(id).running().and_then(|node| node.status().failure);
         lock(&self.findings).extend(failure.map(|failure| stopped(id, &failure)));
+        if let Some(node) = self.member(id).running() {
+            add(&mut self.past_reads, node.read_counters());
+        }
         let member = self.member_mut(id);
         member.state = State::Down;
         *lock(&member.node) = None;
@@ -171,7 +190,7 @@ impl Cluster {
     /// Starts a member that is down.
     pub fn boot(&mut self, id: NodeId) {
         let initial_members: BTreeSet<NodeId> = self.ids().into_iter().collect();
-        let (raft, segment_bytes) = (self.raft.clone(), self.segment_bytes);
+        let (raft, segment_bytes, lease_drift_ppm) = (self.raft.clone(), self.segment_bytes, self.lease_drift_ppm);
         let (network, findings) = (self.network.clone(), self.findings.clone());
         let member = self.member_mut(id);
         if member.state != State::Down {
@@ -192,6 +211,7 @@ impl Cluster {
             wal: WalOptions { segment_bytes_max: segment_bytes, ..WalOptions::default() },
             store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, ..mvcc::Options::default() },
             limits: Limits::default(),
+            lease_drift_ppm,
             directory: Directory::default(),
             auto_compaction: AutoCompaction::default(),
         };
@@ -202,7 +222,7 @@ impl Cluster {
         running.spawn(async move {
             match Node::<MadsimRuntime>::start(host, options).await {
                 Ok(node) => {
-                    serve(&transport, &node, incarnation);
+                    service::serve(&transport, &node, incarnation);
                     *lock(&slot) = Some(node);
                 }
                 Err(error) => {
@@ -250,14 +270,59 @@ impl Cluster {
 
     /// From now on, until [`unstall`](Cluster::unstall) with the same fault, a member's fsync does not return.
     pub fn stall(&mut self, id: NodeId, fault: usize) {
+        if self.member(id).stalled.is_empty() {
+            evidence::stalled(id);
+        }
         self.member_mut(id).stalled.insert(fault);
         self.weather_disk(id);
     }
 
     /// Ends one fault's stall.
     pub fn unstall(&mut self, id: NodeId, fault: usize) {
-        self.member_mut(id).stalled.remove(&fault);
+        let stalled = &mut self.member_mut(id).stalled;
+        if stalled.remove(&fault) && stalled.is_empty() {
+            evidence::unstalled(id);
+        }
         self.weather_disk(id);
+    }
+
+    /// From now on, until [`undrift`](Cluster::undrift) with the same fault, a member's clock runs fast by so many parts in
+    /// a million, or slow if negative. Of several such faults the one later in the plan counts.
+    pub fn drift(&mut self, id: NodeId, fault: usize, ppm: i64) {
+        self.member_mut(id).drifts.insert(fault, ppm);
+        self.set_clock(id);
+    }
+
+    /// Ends one fault's drift.
+    pub fn undrift(&mut self, id: NodeId, fault: usize) {
+        self.member_mut(id).drifts.remove(&fault);
+        self.set_clock(id);
+    }
+
+    /// From now on, until [`unslow_links`](Cluster::unslow_links) with the same fault, what other members send to this one is
+    /// under way for so long. Of several such faults the one later in the plan counts.
+    pub fn slow_links(&mut self, id: NodeId, fault: usize, latency_us: [u64; 2]) {
+        self.member_mut(id).slow_links.insert(fault, latency_us);
+        self.set_links(id);
+    }
+
+    /// Ends one fault's slowness.
+    pub fn unslow_links(&mut self, id: NodeId, fault: usize) {
+        self.member_mut(id).slow_links.remove(&fault);
+        self.set_links(id);
+    }
+
+    fn set_links(&self, id: NodeId) {
+        let slowest = self.member(id).slow_links.values().last();
+        let weather = slowest.map(|&latency_us| Weather { latency_us, ..self.weather });
+        for other in self.ids().into_iter().filter(|other| *other != id) {
+            self.network.set_link(Address::Member(other), Address::Member(id), weather);
+        }
+    }
+
+    fn set_clock(&self, id: NodeId) {
+        let member = self.member(id);
+        clock_of(member.sim).set_drift(member.drifts.values().last().copied().unwrap_or(0));
     }
 
     fn weather_disk(&self, id: NodeId) {
@@ -269,7 +334,16 @@ impl Cluster {
     /// Fair weather without loss, for the second act.
     pub fn calm(&self) {
         self.network.heal_all();
-        self.network.set_weather(Weather { latency_us: self.latency_us, loss_permille: 0 });
+        self.network.set_weather(Weather { loss_permille: 0, ..self.weather });
+    }
+
+    /// What reads have cost all members in all their lives.
+    pub fn read_counters(&self) -> ReadCounters {
+        let mut sum = self.past_reads.clone();
+        for node in self.members.iter().filter_map(Member::running) {
+            add(&mut sum, node.read_counters());
+        }
+        sum
     }
 
     /// What members found wrong by themselves: a start that failed, a raft core that stopped.
@@ -298,20 +372,14 @@ impl Member {
     }
 }
 
-fn stopped(id: NodeId, failure: &str) -> Violation {
-    Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") }
+fn add(sum: &mut ReadCounters, counters: ReadCounters) {
+    for (path, counters) in counters {
+        *sum.entry(path).or_default() += counters;
+    }
 }
 
-/// Lets clients in.
-fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: u32) {
-    let kv = node.kv();
-    transport.serve_clients(Arc::new(move |request: ClientRequest| {
-        let kv = kv.clone();
-        Box::pin(async move {
-            let result = kv.dispatch(&request.method, OperationId(request.operation), request.body).await;
-            wire::encode(incarnation, result)
-        })
-    }));
+fn stopped(id: NodeId, failure: &str) -> Violation {
+    Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

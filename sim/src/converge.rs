@@ -53,7 +53,8 @@ fn described(cluster: &Cluster) -> String {
     members.collect::<Vec<_>>().join("; ")
 }
 
-/// Waits until the cluster serves a write and a read by way of every member, and all have applied the same log.
+/// Waits until the cluster serves a write and a read by way of every member, by each way in that the plan has used, and all
+/// have applied the same log.
 ///
 /// # Errors
 /// The judge `converge`, with what each member says of itself, if the deadline passes first.
@@ -64,12 +65,18 @@ pub async fn converge(
     limit: Duration,
 ) -> Result<Vec<Converged>, Violation> {
     let network = cluster.borrow().network.clone();
-    let prober = plan.workload.clients + 1;
-    let mut client = Client::new(prober, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
+    // One goes directly, and one by gRPC if any client has.
+    let probers = 1 + u32::from(plan.workload.grpc_clients > 0);
+    let prober = |nth| {
+        let (workload, network) = (&plan.workload, network.clone());
+        Client::new(workload.clients + nth, plan.seed, plan.cluster.members, workload, network, recorder.clone())
+    };
     let work = async {
         let ids = cluster.borrow().ids();
-        for id in ids {
-            serve(&mut client, id).await;
+        for mut client in (1..=probers).map(prober) {
+            for &id in &ids {
+                serve(&mut client, id).await;
+            }
         }
         loop {
             if agree(&cluster.borrow()) {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::{AppliedEntry, Probe};
 
+use crate::clock::true_now_ns;
 use crate::trace;
 
 /// Everything that the probes of one run reported.
@@ -17,6 +18,19 @@ pub struct Evidence {
     pub leads: Vec<Lead>,
     /// Votes made durable, in the order of events.
     pub votes: Vec<Vote>,
+    /// When disks did not sync, in the order of events.
+    pub stalls: Vec<Stall>,
+}
+
+/// For a while, no fsync of a member returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// The member.
+    pub node: NodeId,
+    /// From when, in virtual nanoseconds.
+    pub from: u64,
+    /// Until when; `u64::MAX` if it never ended.
+    pub until: u64,
 }
 
 /// A member began to lead.
@@ -54,6 +68,21 @@ pub fn take() -> Evidence {
 /// Looks at what has been reported in the run of this thread so far.
 pub fn with<T>(look: impl FnOnce(&Evidence) -> T) -> T {
     EVIDENCE.with_borrow(look)
+}
+
+/// From now on, no fsync of a member returns.
+pub fn stalled(node: NodeId) {
+    let stall = Stall { node, from: true_now_ns(), until: u64::MAX };
+    EVIDENCE.with_borrow_mut(|evidence| evidence.stalls.push(stall));
+}
+
+/// A member's disk syncs again.
+pub fn unstalled(node: NodeId) {
+    EVIDENCE.with_borrow_mut(|evidence| {
+        if let Some(stall) = evidence.stalls.iter_mut().rev().find(|stall| stall.node == node) {
+            stall.until = true_now_ns();
+        }
+    });
 }
 
 /// Collects into the [`Evidence`] of the run, and into its trace.

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
+use seedbed_core::read::ReadPath;
 use seedbed_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, request_op,
@@ -89,6 +90,21 @@ fn txn_may_write(txn: &TxnRequest) -> bool {
         Some(request_op::Request::RequestTxn(nested)) => txn_may_write(nested),
         Some(request_op::Request::RequestRange(_)) | None => false,
     })
+}
+
+/// A request, with the read path that it asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// The request.
+    pub request: Request,
+    /// The read path.
+    pub path: ReadPath,
+}
+
+impl From<Request> for Ask {
+    fn from(request: Request) -> Self {
+        Ask { request, path: ReadPath::default() }
+    }
 }
 
 /// The answer to a [`Request`] of the same kind.
@@ -185,11 +201,23 @@ pub struct Operation {
     pub returned: u64,
     /// What was asked.
     pub request: Request,
+    /// The read path that was asked for. Without meaning for what is not a range, or is a serializable one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub path: ReadPath,
     /// How it ended.
     pub outcome: Outcome,
 }
 
+fn is_default(path: &ReadPath) -> bool {
+    *path == ReadPath::default()
+}
+
 impl Operation {
+    /// Whether it is a range that was to be read by that path.
+    pub fn reads_by(&self, path: ReadPath) -> bool {
+        matches!(&self.request, Request::Range(range) if !range.serializable) && self.path == path
+    }
+
     /// The response, if there was one.
     pub fn response(&self) -> Option<&Response> {
         match &self.outcome {
@@ -304,10 +332,11 @@ impl Recorder {
         Recorder::default()
     }
 
-    /// A client is about to send the request that `request` makes of the operation's number.
-    pub fn invoke(&mut self, client: u64, server: Server, now: u64, request: impl FnOnce(u64) -> Request) -> Token {
+    /// A client is about to send what `ask` makes of the operation's number.
+    pub fn invoke<A: Into<Ask>>(&mut self, client: u64, server: Server, now: u64, ask: impl FnOnce(u64) -> A) -> Token {
         let place = self.history.operations.len();
         let id = place as u64 + 1;
+        let Ask { request, path } = ask(id).into();
         self.history.operations.push(Operation {
             id,
             client,
@@ -315,7 +344,8 @@ impl Recorder {
             incarnation: server.incarnation,
             invoked: now,
             returned: now,
-            request: request(id),
+            request,
+            path,
             outcome: Outcome::Unknown,
         });
         Token { place, operation: id }
@@ -324,6 +354,11 @@ impl Recorder {
     /// What an operation asks.
     pub fn request(&self, token: &Token) -> &Request {
         &self.history.operations[token.place].request
+    }
+
+    /// By which read path an operation asks.
+    pub fn path(&self, token: &Token) -> ReadPath {
+        self.history.operations[token.place].path
     }
 
     /// The operation has ended; `server` is who answered it, where that is known better than at its invocation.
@@ -356,6 +391,9 @@ impl fmt::Display for Operation {
         }
         let milliseconds = |ns: u64| ns as f64 / 1e6;
         write!(f, ", {:.3}..{:.3} ms) {}", milliseconds(self.invoked), milliseconds(self.returned), self.request)?;
+        if !is_default(&self.path) {
+            write!(f, " by {}", self.path)?;
+        }
         match &self.outcome {
             Outcome::Ok(response) => write!(f, " -> {}", Shown(response)),
             Outcome::Failed { code, message } => write!(f, " -> refused with code {code}: {message}"),

@@ -1,19 +1,24 @@
 //! All judges on one run.
 
+use std::time::Duration;
+
 use seedbed_core::raft::NodeId;
 
 use crate::checker::durable::{self, Final};
 use crate::checker::linearizable::{self, Placements};
 use crate::checker::replicas::{self, StateHash};
-use crate::checker::{election, refusal, serializable};
+use crate::checker::{election, lease_hazard, read_latency, refusal, serializable};
 use crate::converge::Converged;
 use crate::evidence::Evidence;
 use crate::history::History;
 use crate::outcome::Violation;
+use crate::plan::Plan;
 
 /// Judges a run by what its clients saw, what its members did, and where they ended. Every judge speaks, in a fixed
 /// order, the ones that look deepest first: one mistake often shows in several ways.
-pub fn judge(history: &History, evidence: &Evidence, converged: &[Converged]) -> Vec<Violation> {
+pub fn judge(plan: &Plan, history: &History, evidence: &Evidence, converged: &[Converged]) -> Vec<Violation> {
+    let without_lease_reads = plan.breaks_leases().then(|| lease_hazard::without_lease_reads(history));
+    let history = without_lease_reads.as_ref().unwrap_or(history);
     let placements = Placements::of_log(history, evidence.applied.values().flatten());
     let finals: Vec<_> =
         converged.iter().map(|member| Final { member: member.node.0, everything: member.state.clone() }).collect();
@@ -44,6 +49,7 @@ pub fn judge(history: &History, evidence: &Evidence, converged: &[Converged]) ->
         refusal::check(history),
         linearizable,
         serializable::check(history, Some(&placements)).map(|_| ()),
+        read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
     ]
     .into_iter()

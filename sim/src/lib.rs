@@ -7,7 +7,7 @@
 //!     |   \    |       \
 //!  converge  client   checker         agreement at the end; operations; one guarantee a file
 //!     |        |         \
-//!     |     workload    model         what clients ask; what the store should answer
+//!  service  workload    model         what members offer; what clients ask; what the store should answer
 //!     |        |           |
 //!   plan    history     outcome       a run as data; what was seen; what it came to
 //!
@@ -49,9 +49,11 @@ pub mod plan;
 pub mod rng;
 pub mod run;
 pub mod runtime;
+pub mod service;
 pub mod shrink;
 pub mod trace;
 pub mod wire;
 pub mod workload;
 
+pub use seedbed_core::read::ReadPath;
 pub use seedbed_core::runtime::Mutant;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use seedbed_core::read::{PathCounters, ReadPath};
 use serde::Serialize;
 
 /// What a run came to.
@@ -17,10 +18,35 @@ pub struct Outcome {
     pub trace_hash: u64,
     /// Client operations by their end.
     pub operations: Operations,
+    /// How many of them went by gRPC.
+    pub grpc_operations: u64,
     /// Faults that took effect, by family.
     pub faults: BTreeMap<&'static str, u64>,
+    /// What reads cost all members, by path.
+    pub reads: BTreeMap<ReadPath, ReadCost>,
+    /// Lease reads that were stale in a plan in which clocks drift further than was declared: shown, and no violation.
+    pub stale_lease_reads: u64,
     /// Virtual time from the first operation to the verdict.
     pub virtual_ms: u64,
+}
+
+/// What the reads of one path cost: see [`PathCounters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs, reason = "the fields of PathCounters, where they are explained")]
+pub struct ReadCost {
+    pub reads: u64,
+    pub rounds: u64,
+    pub messages: u64,
+    pub fsyncs: u64,
+    /// In virtual microseconds, of all of them together.
+    pub waited_us: u64,
+}
+
+impl From<PathCounters> for ReadCost {
+    fn from(counters: PathCounters) -> Self {
+        let PathCounters { reads, rounds, messages, fsyncs, waited } = counters;
+        ReadCost { reads, rounds, messages, fsyncs, waited_us: waited.as_micros() as u64 }
+    }
 }
 
 /// Client operations by their end.

@@ -11,13 +11,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::client::Client;
+use seedbed_core::read::ReadPath;
+
+use crate::checker::lease_hazard;
+use crate::client::{Client, Way};
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
 use crate::converge::{self, Converged};
 use crate::evidence::{self, Evidence};
 use crate::history::{History, Outcome as OperationOutcome, Recorder};
-use crate::outcome::{Operations, Outcome, Violation};
+use crate::outcome::{Operations, Outcome, ReadCost, Violation};
 use crate::plan::Plan;
 use crate::runtime::Simulation;
 use crate::{judge, mutant, nemesis, trace};
@@ -57,15 +60,18 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         violations: vec![Violation { judge: "panic", message: panicked.message }],
         ..Acted::default()
     });
-    let Acted { history, evidence, mut violations, converged, faults, virtual_ms, trace_hash, cpu } = acted;
-    violations.extend(judge::judge(&history, &evidence, &converged));
+    let Acted { history, evidence, mut violations, converged, faults, reads, virtual_ms, trace_hash, cpu } = acted;
+    violations.extend(judge::judge(plan, &history, &evidence, &converged));
     let outcome = Outcome {
         scenario: plan.scenario.clone(),
         seed: plan.seed,
         violations,
         trace_hash,
         operations: count(&history),
+        grpc_operations: by_grpc(&history, plan),
         faults,
+        reads,
+        stale_lease_reads: if plan.breaks_leases() { lease_hazard::count(&history) } else { 0 },
         virtual_ms,
     };
     Run { outcome, history, cpu: cpu + (thread_cpu() - judged_from) }
@@ -85,6 +91,7 @@ struct Acted {
     violations: Vec<Violation>,
     converged: Vec<Converged>,
     faults: BTreeMap<&'static str, u64>,
+    reads: BTreeMap<ReadPath, ReadCost>,
     virtual_ms: u64,
     trace_hash: u64,
     cpu: Duration,
@@ -116,6 +123,7 @@ async fn act(plan: &Plan) -> Acted {
     }
     let converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     let mut violations = cluster.borrow().findings();
+    let counters = cluster.borrow().read_counters();
     let converged = converged.unwrap_or_else(|violation| {
         violations.push(violation);
         Vec::new()
@@ -128,6 +136,7 @@ async fn act(plan: &Plan) -> Acted {
         violations,
         converged,
         faults,
+        reads: counters.into_iter().map(|(path, counters)| (path, counters.into())).collect(),
         virtual_ms,
         trace_hash: trace::hash(),
         cpu: thread_cpu(),
@@ -149,6 +158,11 @@ fn count(history: &History) -> Operations {
         }
     }
     operations
+}
+
+fn by_grpc(history: &History, plan: &Plan) -> u64 {
+    let clients = history.operations.iter().map(|operation| operation.client);
+    clients.filter(|client| Way::of(*client, &plan.workload) == Way::Grpc).count() as u64
 }
 
 #[cfg(test)]

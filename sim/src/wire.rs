@@ -1,4 +1,5 @@
-//! The reply of a member to a simulated client: the gRPC status and the message, and which life of the member answered.
+//! What clients and members say to each other beyond the protocol: the operation that a request belongs to, and which life
+//! of the member answered. Over gRPC both are headers. A direct reply is the gRPC status and the message, behind that:
 //!
 //! ```text
 //!   incarnation  4 bytes, big-endian
@@ -9,7 +10,13 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tonic::{Code, Status};
 
-/// What a member answered.
+/// The header of a gRPC request with the number of its operation.
+pub const OPERATION_HEADER: &str = "seedbed-operation";
+
+/// The header of a gRPC response with how often the member had been restarted.
+pub const INCARNATION_HEADER: &str = "seedbed-incarnation";
+
+/// What a member answered directly.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// How often the member had been restarted.

@@ -1,4 +1,4 @@
-//! One seed, one run: in another thread, beside other seeds, with a log or without.
+//! One seed, one run: in another thread, beside other seeds, with a log or without, whichever way clients come in.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,8 @@ use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::{Disk, File, Transport};
 use seedbed_sim::disk::SimDisk;
 use seedbed_sim::network::{Network, Weather};
+use seedbed_sim::plan::Plan;
+use seedbed_sim::run::{self, Options};
 use seedbed_sim::runtime::{MadsimRuntime, Simulation, create_node, kill, restart};
 use seedbed_sim::{log, trace};
 
@@ -78,6 +80,51 @@ fn a_seed_has_one_hash_and_another_seed_another() {
     hashes.sort_unstable();
     hashes.dedup();
     assert_eq!(hashes.len(), 8);
+}
+
+/// A plan in which all clients speak gRPC, over links that lose, to members that crash and pause.
+fn over_http2(seed: u64) -> Plan {
+    let json = format!(
+        r#"{{
+            "version": 1, "scenario": "over-http2", "seed": {seed},
+            "cluster": {{
+                "members": 3, "heartbeat_ms": 30, "election_ms": 200,
+                "snapshot_entries": 100, "keep_entries": 20, "segment_bytes": 32768
+            }},
+            "network": {{ "latency_us": [100, 2000], "loss_permille": 5 }},
+            "disk": {{ "sync_us": [200, 2000] }},
+            "workload": {{
+                "clients": 6, "grpc_clients": 6, "operations": 400, "keys": 8, "value_bytes": 64, "think_ms": [0, 40],
+                "timeout_ms": 400, "mix": {{ "get": 30, "get_serializable": 10, "range": 10, "put": 30, "txn": 10 }}
+            }},
+            "faults": [
+                {{ "at_ms": 300, "for_ms": 400, "fault": {{ "crash": {{ "target": "leader" }} }} }},
+                {{ "at_ms": 800, "for_ms": 600, "fault": {{ "pause": {{ "target": "leader" }} }} }},
+                {{ "at_ms": 1000, "for_ms": 500, "fault": {{ "isolate": {{ "target": "follower" }} }} }},
+                {{ "at_ms": 1500, "for_ms": 300, "fault": {{ "crash": {{ "target": "everyone" }} }} }}
+            ],
+            "converge_ms": 15000
+        }}"#
+    );
+    Plan::from_json(&json).expect("a valid plan")
+}
+
+#[test]
+fn a_run_over_http2_comes_to_the_same_again_beside_other_seeds() {
+    let outcome = |seed| run::run(&over_http2(seed), &Options::default()).outcome;
+    let first: Vec<_> = (0..4).map(outcome).collect();
+    for outcome in &first {
+        assert_eq!(outcome.violations, []);
+        assert_eq!(outcome.faults.values().sum::<u64>(), 4, "{outcome:?}");
+        // All but the few that see at the end whether the cluster serves directly, too.
+        assert!(outcome.grpc_operations >= 400 && outcome.operations.ok > 200, "{outcome:?}");
+    }
+    let again: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || outcome(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert_eq!(first, again);
+    assert_ne!(first[0].trace_hash, first[1].trace_hash);
 }
 
 #[derive(Clone, Default)]

@@ -1,6 +1,7 @@
 //! The Cluster service: who is in the cluster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use openraft_rt::WatchReceiver;
 use tonic::{Status, async_trait};
@@ -12,14 +13,14 @@ use crate::mvcc::Store;
 use crate::proto::etcdserverpb::cluster_server::Cluster;
 use crate::proto::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
 use crate::raft::NodeId;
-use crate::read::ReadIndex;
+use crate::read::Reads;
 use crate::runtime::Runtime;
 
 /// MemberList, from this member.
 pub struct ClusterService<R: Runtime> {
     pub(crate) headers: Headers<R>,
     pub(crate) store: Store<R::Disk>,
-    pub(crate) reads: ReadIndex<R>,
+    pub(crate) reads: Arc<Reads<R>>,
     pub(crate) peer_urls: BTreeMap<NodeId, Vec<String>>,
 }
 
@@ -50,7 +51,7 @@ impl<R: Runtime> Cluster for ClusterService<R> {
         request: tonic::Request<MemberListRequest>,
     ) -> Result<tonic::Response<MemberListResponse>, Status> {
         if request.into_inner().linearizable {
-            self.reads.ready().await.map_err(ApiError::from)?;
+            self.reads.linearizable().await.map_err(ApiError::from)?;
         }
         let members = self.members()?;
         Ok(tonic::Response::new(MemberListResponse { header: Some(self.headers.at(0)), members }))

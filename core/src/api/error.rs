@@ -45,6 +45,10 @@ pub enum ApiError {
     Stopped,
     /// The member's own data cannot be read.
     Corrupt,
+    /// A lease read was asked for, which this cluster does not offer. etcd has no such error.
+    NoLeaseReads,
+    /// A read path that does not exist was asked for. etcd has no such error.
+    UnknownReadPath,
 }
 
 impl ApiError {
@@ -71,6 +75,10 @@ impl ApiError {
             }
             ApiError::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             ApiError::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+            ApiError::NoLeaseReads => (Code::FailedPrecondition, "seedbed: lease reads are not enabled"),
+            ApiError::UnknownReadPath => {
+                (Code::InvalidArgument, "seedbed: seedbed-read-path is none of serializable, read-index, log and lease")
+            }
         }
     }
 }
@@ -141,6 +149,8 @@ impl From<ReadError> for ApiError {
             ReadError::ApplyTimeout => ApiError::ApplyTimeout,
             ReadError::NotLeader => ApiError::LeaderChanged,
             ReadError::Stopped => ApiError::Stopped,
+            ReadError::NoLeases => ApiError::NoLeaseReads,
+            ReadError::Proposal(error) => error.into(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The KV service.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft_rt::WatchReceiver;
@@ -9,14 +10,14 @@ use tonic::{Status, async_trait};
 use super::dispatch::OperationId;
 use super::error::ApiError;
 use crate::compactor::Compactor;
-use crate::mvcc::{Store, validate};
+use crate::mvcc::{Store, reads_only, validate};
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+    RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, request_op,
 };
 use crate::raft::{Command, NodeId, Proposer, Raft, Reply, Request};
-use crate::read::ReadIndex;
+use crate::read::{ReadPath, Reads};
 use crate::runtime::Runtime;
 use crate::watermark::Watermark;
 
@@ -45,7 +46,7 @@ pub struct KvService<R: Runtime> {
     pub(crate) store: Store<R::Disk>,
     pub(crate) applied: Watermark,
     pub(crate) proposer: Proposer<R>,
-    pub(crate) reads: ReadIndex<R>,
+    pub(crate) reads: Arc<Reads<R>>,
     pub(crate) compactor: Compactor<R>,
     pub(crate) limits: Limits,
     pub(crate) request_timeout: Duration,
@@ -74,6 +75,16 @@ impl<R: Runtime> KvService<R> {
     }
 }
 
+/// Whether a txn that only reads may be answered from an old state: every range in it says so. One without ranges is
+/// asked for the sake of its conditions, and nobody has said that they may be old.
+fn only_serializable(txn: &TxnRequest) -> bool {
+    let mut operations = txn.success.iter().chain(&txn.failure).peekable();
+    operations.peek().is_some()
+        && operations.all(|operation| {
+            matches!(&operation.request, Some(request_op::Request::RequestRange(range)) if range.serializable)
+        })
+}
+
 /// A reply is of its request's kind by construction of the state machine.
 fn other_kind(reply: &Reply) -> ! {
     panic!("the state machine answered a request with a reply of another kind: {reply:?}")
@@ -82,11 +93,12 @@ fn other_kind(reply: &Reply) -> ! {
 #[async_trait]
 impl<R: Runtime> Kv for KvService<R> {
     async fn range(&self, request: tonic::Request<RangeRequest>) -> Result<tonic::Response<RangeResponse>, Status> {
+        let operation = OperationId::of(&request);
+        let asked = ReadPath::of(&request).map_err(|_| ApiError::UnknownReadPath)?;
         let request = request.into_inner();
         validate::range(&request).map_err(ApiError::from)?;
-        if !request.serializable {
-            self.reads.ready().await.map_err(ApiError::from)?;
-        }
+        let path = if request.serializable { ReadPath::Serializable } else { asked.unwrap_or_default() };
+        self.reads.ready(path, || request.clone(), operation.0).await.map_err(ApiError::from)?;
         let mut response = self.store.range(&request).map_err(ApiError::from)?;
         self.complete(&mut response.header);
         Ok(tonic::Response::new(response))
@@ -127,6 +139,14 @@ impl<R: Runtime> Kv for KvService<R> {
         let operation = OperationId::of(&request);
         let request = request.into_inner();
         validate::txn(&request, self.limits.txn_operations).map_err(ApiError::from)?;
+        if reads_only(&request) {
+            // As in etcd: it needs no place in the log.
+            let path = if only_serializable(&request) { ReadPath::Serializable } else { ReadPath::ReadIndex };
+            self.reads.ready(path, RangeRequest::default, operation.0).await.map_err(ApiError::from)?;
+            let mut response = self.store.read_txn(&request).map_err(ApiError::from)?;
+            self.complete(&mut response.header);
+            return Ok(tonic::Response::new(response));
+        }
         let bytes = request.encoded_len();
         match self.propose(operation, Request::Txn(request), bytes).await? {
             Reply::Txn(mut response) => {

@@ -8,7 +8,7 @@ mod kv;
 mod maintenance;
 
 pub use self::cluster::ClusterService;
-pub use self::dispatch::OperationId;
+pub use self::dispatch::{Context, OperationId};
 pub use self::error::ApiError;
 pub(crate) use self::header::Headers;
 pub use self::kv::{KvService, Limits};

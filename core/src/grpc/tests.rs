@@ -21,6 +21,7 @@ async fn member(folder: &std::path::Path) -> Node<TokioRuntime> {
     let transport = TokioTransport::bind(ALONE, CLUSTER, "127.0.0.1:0", BTreeMap::new()).await.unwrap();
     let host = Host { clock: TokioClock, disk: TokioDisk::open(folder).unwrap(), transport };
     let options = NodeOptions {
+        lease_drift_ppm: None,
         cluster_id: CLUSTER,
         node: ALONE,
         initial_members: BTreeSet::from([ALONE]),

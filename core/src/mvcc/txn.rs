@@ -16,7 +16,7 @@ use super::Refusal;
 use super::batch::{Batch, check_lease};
 use super::compare::holds;
 use super::error::{ApplyError, StoreError};
-use super::range::{header, select};
+use super::range::{Readable, header, select};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{PutRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse};
@@ -90,18 +90,9 @@ impl<D: Disk> Batch<D> {
 
     fn check_ranges(&self, plan: &Plan<'_>) -> Result<(), Refusal> {
         plan.visit(&mut |operation| match operation {
-            Request::RequestRange(range) => self.check_range_revision(range.revision),
+            Request::RequestRange(range) => check_range_revision(self.readable(), range.revision),
             _ => Ok(()),
         })
-    }
-
-    /// Stricter than a range outside of a txn, as in etcd: there, a negative revision means the current one.
-    fn check_range_revision(&self, requested: i64) -> Result<(), Refusal> {
-        let compacted = self.state.compact_revision;
-        if requested < 0 && requested < compacted {
-            return Err(Refusal::Compacted { requested, compacted });
-        }
-        self.readable().resolve(requested).map(|_| ())
     }
 
     fn check_put(&self, put: &PutRequest) -> Result<(), Refusal> {
@@ -132,6 +123,15 @@ impl<D: Disk> Batch<D> {
         }
         Ok(TxnResponse { header: Some(ResponseHeader::default()), succeeded: plan.succeeded, responses })
     }
+}
+
+/// Stricter than a range outside of a txn, as in etcd: there, a negative revision means the current one.
+pub(super) fn check_range_revision(readable: Readable, requested: i64) -> Result<(), Refusal> {
+    let compacted = readable.compacted;
+    if requested < 0 && requested < compacted {
+        return Err(Refusal::Compacted { requested, compacted });
+    }
+    readable.resolve(requested).map(|_| ())
 }
 
 fn next<'p, 'a>(nested: &mut impl Iterator<Item = &'p Plan<'a>>) -> &'p Plan<'a>

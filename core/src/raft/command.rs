@@ -10,7 +10,7 @@ use crate::ids::NodeId;
 use crate::members::Attributes;
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    TxnRequest, TxnResponse,
+    RangeRequest, TxnRequest, TxnResponse,
 };
 
 /// A change. Kinds are numbered in this order in logs and messages: new ones go to the end.
@@ -26,6 +26,8 @@ pub enum Request {
         member: NodeId,
         attributes: Attributes,
     },
+    /// A read that wants a place in the log. Applying it does nothing.
+    Range(#[serde(with = "as_protobuf")] RangeRequest),
 }
 
 /// One entry of the log.
@@ -46,6 +48,7 @@ impl fmt::Display for Command {
             Request::Txn(_) => "txn",
             Request::Compact(_) => "compact",
             Request::Publish { .. } => "publish",
+            Request::Range(_) => "range",
         };
         write!(f, "{name}#{}", self.operation)
     }
@@ -55,7 +58,7 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Reply {
-    /// To blanks, memberships and publications: there is nothing to say.
+    /// To entries with nothing to say: blanks, memberships, publications and log reads.
     None,
     Put(#[serde(with = "as_protobuf")] PutResponse),
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),

@@ -14,17 +14,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::async_runtime::{Oneshot, OneshotSender};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::vote::leader_id_std::CommittedLeaderId;
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 
-use super::{NodeId, TypeConfig};
+use super::{Command, NodeId, Request, Term, TypeConfig};
 use crate::runtime::{Probe, Runtime};
-use crate::wal::{LogId, Record, RecoveredEntry, Vote, Wal, WalError, WalOptions, WalStats};
+use crate::wal::{LogId, Purpose, Record, RecoveredEntry, Vote, Wal, WalError, WalOptions, WalStats};
 
 /// The log of one member. Clones are the same log.
 pub struct LogStore<R: Runtime> {
@@ -35,6 +36,8 @@ struct Inner<R: Runtime> {
     wal: Wal<R>,
     node: NodeId,
     log: Log<R>,
+    /// The greatest term that this member may have promised to anybody: also one whose vote is not durable yet.
+    promised: AtomicU64,
 }
 
 /// Reads the log of one member.
@@ -95,7 +98,8 @@ impl<R: Runtime> LogStore<R> {
             purged: state.purged,
             last: state.last,
         };
-        Ok(LogStore { inner: Arc::new(Inner { wal, node, log: Arc::new(Mutex::new(window)) }) })
+        let promised = AtomicU64::new(window.vote.map_or(0, |vote| vote.term));
+        Ok(LogStore { inner: Arc::new(Inner { wal, node, log: Arc::new(Mutex::new(window)), promised }) })
     }
 
     /// Tells that the state machine has durably applied all entries up to `index`. Purged entries stay on the disk
@@ -119,6 +123,12 @@ impl<R: Runtime> LogStore<R> {
     /// Whether there is a vote in it, for this member or another.
     pub fn has_vote(&self) -> bool {
         self.window().vote.is_some()
+    }
+
+    /// The greatest term that this member may have promised to anybody. A vote counts before it is given: raft saves it
+    /// first.
+    pub(crate) fn promised(&self) -> Term {
+        self.inner.promised.load(Ordering::Acquire)
     }
 
     /// What was written since the log was opened.
@@ -145,6 +155,14 @@ fn decode<R: Runtime>(found: &RecoveredEntry) -> Result<Held<R>, WalError> {
     let payload = postcard::from_bytes(&found.payload).map_err(|error| found.refuse(error))?;
     let entry = openraft::Entry { log_id: id_out::<R>(found.id), payload };
     Ok(Held { entry, bytes: found.payload.len() })
+}
+
+/// Whether there are entries, and all of them are log reads.
+pub(super) fn only_reads<'a, R: Runtime>(entries: impl IntoIterator<Item = &'a Entry<R>>) -> bool {
+    let mut entries = entries.into_iter().peekable();
+    entries.peek().is_some()
+        && entries
+            .all(|entry| matches!(&entry.payload, EntryPayload::Normal(Command { request: Request::Range(_), .. })))
 }
 
 fn id_in<R: Runtime>(id: LogIdOf<TypeConfig<R>>) -> LogId {
@@ -232,6 +250,7 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
     async fn save_vote(&mut self, vote: &VoteOf<TypeConfig<R>>) -> Result<(), io::Error> {
         let openraft::Vote { leader_id, committed } = *vote;
         let vote = Vote { term: leader_id.term, candidate: leader_id.voted_for, committed };
+        self.inner.promised.fetch_max(vote.term, Ordering::AcqRel);
         self.inner.wal.vote(vote).await?;
         self.window().vote = Some(vote);
         R::Probe::voted(self.inner.node, vote.term, vote.candidate, vote.committed);
@@ -266,6 +285,9 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
             held.push(Held { entry, bytes: payloads.len() - before });
         }
 
+        let purpose =
+            if only_reads::<R>(held.iter().map(|held| &held.entry)) { Purpose::Read } else { Purpose::Change };
+
         // Held across both steps: a reader that is told of the flush finds the entries.
         let mut window = self.window();
         let mut rest = payloads.as_slice();
@@ -274,7 +296,8 @@ impl<R: Runtime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
             rest = after;
             Record::Entry(id_in::<R>(entry.log_id), payload)
         });
-        self.inner.wal.append(records, move |outcome| callback.io_completed(outcome.map_err(io::Error::from)))?;
+        let flushed = move |outcome: Result<(), WalError>| callback.io_completed(outcome.map_err(io::Error::from));
+        self.inner.wal.append_for(purpose, records, flushed)?;
         if let Some(last) = held.last() {
             window.last = Some(id_in::<R>(last.entry.log_id));
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Command, Reply};
 use super::type_config::TypeConfig;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Term};
 use crate::runtime::Runtime;
 
 /// A request of one member to another.
@@ -32,6 +32,14 @@ pub(crate) enum PeerRequest<R: Runtime> {
     ReadIndex,
     /// A follower hands a client's change to the leader.
     Propose(Command),
+    /// The leader of a term asks whether a greater one was promised to anybody.
+    Confirm {
+        term: Term,
+        /// The number of the try.
+        context: u64,
+    },
+    /// A follower asks for an index to read at by the leader's lease.
+    LeaseRead,
 }
 
 /// A piece of a snapshot. Pieces are sent one after the other: one that does not follow the last is refused, and
@@ -72,6 +80,10 @@ pub(crate) enum PeerReply<R: Runtime> {
     Discarded,
     /// The member could not do it, for the reason given.
     Failed(String),
+    /// No greater term was promised when this try asked.
+    Confirm {
+        context: u64,
+    },
 }
 
 /// A message could not be read.

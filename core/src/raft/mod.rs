@@ -21,6 +21,7 @@ mod server;
 mod snapshot;
 mod state_machine;
 mod type_config;
+mod vote_hold;
 
 pub use self::command::{Command, Reply, Request};
 pub use self::config::{RaftOptions, openraft_config};
@@ -32,6 +33,7 @@ pub use self::snapshot::SnapshotData;
 pub use self::state_machine::StateMachine;
 pub(crate) use self::state_machine::flush;
 pub use self::type_config::TypeConfig;
+pub(crate) use self::vote_hold::VoteHold;
 pub use crate::ids::{NodeId, Term};
 
 /// openraft's handle, for a runtime.

@@ -1,6 +1,7 @@
 //! openraft's network over our transport: each call is one message, with a time-out, in bytes.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -14,10 +15,12 @@ use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{AnyError, EmptyNode};
 use openraft_rt::Select2;
 
+use super::log_store::only_reads;
 use super::message::{PeerReply, PeerRequest, SnapshotChunk, decode, encode};
 use super::snapshot::SnapshotData;
 use super::type_config::TypeConfig;
 use crate::ids::NodeId;
+use crate::read::{Counters, GivenUp, ReadPath};
 use crate::runtime::{Runtime, Transport};
 
 /// How much of a snapshot one message carries.
@@ -31,12 +34,15 @@ const INSTALL_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Makes openraft's connections.
 pub struct PeerNetwork<R: Runtime> {
     transport: R::Transport,
+    counters: Arc<Counters>,
+    given_up: GivenUp,
 }
 
 impl<R: Runtime> PeerNetwork<R> {
-    /// A network over `transport`.
-    pub fn new(transport: R::Transport) -> Self {
-        PeerNetwork { transport }
+    /// A network over `transport`. What it sends for log reads alone is counted, and a leader that hands leadership over
+    /// gives up its lease first.
+    pub(crate) fn new(transport: R::Transport, counters: Arc<Counters>, given_up: GivenUp) -> Self {
+        PeerNetwork { transport, counters, given_up }
     }
 }
 
@@ -44,7 +50,8 @@ impl<R: Runtime> RaftNetworkFactory<TypeConfig<R>> for PeerNetwork<R> {
     type Network = Peer<R>;
 
     async fn new_client(&mut self, target: NodeId, _: &EmptyNode) -> Peer<R> {
-        Peer { target, transport: self.transport.clone() }
+        let PeerNetwork { transport, counters, given_up } = self;
+        Peer { target, transport: transport.clone(), counters: counters.clone(), given_up: given_up.clone() }
     }
 }
 
@@ -52,6 +59,8 @@ impl<R: Runtime> RaftNetworkFactory<TypeConfig<R>> for PeerNetwork<R> {
 pub struct Peer<R: Runtime> {
     target: NodeId,
     transport: R::Transport,
+    counters: Arc<Counters>,
+    given_up: GivenUp,
 }
 
 impl<R: Runtime> Peer<R> {
@@ -85,6 +94,9 @@ impl<R: Runtime> RaftNetworkV2<TypeConfig<R>> for Peer<R> {
         rpc: AppendEntriesRequest<TypeConfig<R>>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig<R>>, RPCError<TypeConfig<R>>> {
+        if only_reads::<R>(&rpc.entries) {
+            self.counters.message(ReadPath::Log);
+        }
         match self.call(PeerRequest::AppendEntries(rpc), option.hard_ttl()).await? {
             PeerReply::AppendEntries(response) => Ok(response),
             other => Err(self.unexpected(other)),
@@ -132,6 +144,8 @@ impl<R: Runtime> RaftNetworkV2<TypeConfig<R>> for Peer<R> {
         rpc: TransferLeaderRequest<TypeConfig<R>>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig<R>>, RPCError<TypeConfig<R>>> {
+        // Voters let the new candidate in whatever they have granted: from here on the lease means nothing.
+        self.given_up.give_up(rpc.from_leader().leader_id.term);
         match self.call(PeerRequest::TransferLeader(rpc), option.hard_ttl()).await? {
             PeerReply::TransferLeader(response) => Ok(response),
             other => Err(self.unexpected(other)),

@@ -10,14 +10,16 @@
 //!   appended, then discarded             →  unknown: another leader may have committed it
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
 
 use super::Raft;
-use super::command::{Command, Reply};
+use super::command::{Command, Reply, Request};
 use super::message::{PeerReply, PeerRequest, decode, encode};
 use crate::ids::NodeId;
+use crate::read::{Counters, ReadPath};
 use crate::runtime::{Runtime, Transport, TransportError};
 use crate::watermark::Watermark;
 
@@ -44,23 +46,11 @@ pub struct Proposer<R: Runtime> {
     raft: Raft<R>,
     transport: R::Transport,
     applied: Watermark,
+    counters: Arc<Counters>,
     /// How long one proposal may take.
     limit: Duration,
     /// How long to wait before looking for a leader again.
     retry: Duration,
-}
-
-impl<R: Runtime> Clone for Proposer<R> {
-    fn clone(&self) -> Self {
-        Proposer {
-            node: self.node,
-            raft: self.raft.clone(),
-            transport: self.transport.clone(),
-            applied: self.applied.clone(),
-            limit: self.limit,
-            retry: self.retry,
-        }
-    }
 }
 
 /// What one try came to.
@@ -70,17 +60,32 @@ enum Try {
     Failed(ProposeError),
 }
 
+impl<R: Runtime> Clone for Proposer<R> {
+    fn clone(&self) -> Self {
+        Proposer {
+            node: self.node,
+            raft: self.raft.clone(),
+            transport: self.transport.clone(),
+            applied: self.applied.clone(),
+            counters: self.counters.clone(),
+            limit: self.limit,
+            retry: self.retry,
+        }
+    }
+}
+
 impl<R: Runtime> Proposer<R> {
     /// A proposer for the member `node`.
-    pub fn new(
+    pub(crate) fn new(
         node: NodeId,
         raft: Raft<R>,
         transport: R::Transport,
         applied: Watermark,
+        counters: Arc<Counters>,
         limit: Duration,
         retry: Duration,
     ) -> Self {
-        Proposer { node, raft, transport, applied, limit, retry }
+        Proposer { node, raft, transport, applied, counters, limit, retry }
     }
 
     /// Proposes a change and awaits its effect *on this member*, so that whoever asked finds it here when he reads next.
@@ -131,6 +136,9 @@ impl<R: Runtime> Proposer<R> {
     }
 
     async fn propose_to(&self, leader: NodeId, command: &Command) -> Try {
+        if matches!(command.request, Request::Range(_)) {
+            self.counters.message(ReadPath::Log);
+        }
         let request: PeerRequest<R> = PeerRequest::Propose(command.clone());
         let reply = match self.transport.call(leader, encode(&request)).await {
             Ok(reply) => decode::<PeerReply<R>>(&reply),

@@ -8,26 +8,36 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
 use openraft::storage::Snapshot;
 
-use super::Raft;
 use super::message::{PeerReply, PeerRequest, SnapshotChunk, decode, encode};
 use super::snapshot::{SnapshotData, Staging};
+use super::vote_hold::VoteHold;
+use super::{LogStore, Raft};
 use crate::ids::NodeId;
-use crate::read::ReadIndex;
+use crate::read::{ReadPath, Reads};
 use crate::runtime::{Handler, Mutant, Mutants, Runtime};
 
 /// Answers other members.
 pub struct PeerServer<R: Runtime> {
     raft: Raft<R>,
-    reads: ReadIndex<R>,
+    reads: Arc<Reads<R>>,
+    log: LogStore<R>,
+    votes: VoteHold<R>,
     staging: Staging<R>,
     /// Appends seen, for the planted bug that forges some of their acknowledgements.
     appends: AtomicU64,
 }
 
 impl<R: Runtime> PeerServer<R> {
-    /// A server that hands what it is asked to `raft` and `reads`. Empties the folder for received snapshots.
-    pub fn open(raft: Raft<R>, reads: ReadIndex<R>, disk: R::Disk) -> std::io::Result<Self> {
-        Ok(PeerServer { raft, reads, staging: Staging::open(disk)?, appends: AtomicU64::new(0) })
+    /// A server that hands what it is asked to `raft` and `reads`, but no vote before `votes` lets it. Empties the folder
+    /// for received snapshots.
+    pub(crate) fn open(
+        raft: Raft<R>,
+        reads: Arc<Reads<R>>,
+        log: LogStore<R>,
+        votes: VoteHold<R>,
+        disk: R::Disk,
+    ) -> std::io::Result<Self> {
+        Ok(PeerServer { raft, reads, log, votes, staging: Staging::open(disk)?, appends: AtomicU64::new(0) })
     }
 
     /// The handler to give to the transport.
@@ -57,16 +67,19 @@ impl<R: Runtime> PeerServer<R> {
                 }
                 or_failed(self.raft.append_entries(append).await, PeerReply::AppendEntries)
             }
+            PeerRequest::Vote(vote) | PeerRequest::PreVote(vote) if self.votes.holds(&vote) => {
+                PeerReply::Failed("it has restarted, and may have granted a lease that it does not remember".to_owned())
+            }
             PeerRequest::Vote(vote) => or_failed(self.raft.vote(vote).await, PeerReply::Vote),
             PeerRequest::PreVote(vote) => or_failed(self.raft.pre_vote(vote).await, PeerReply::Vote),
             PeerRequest::Snapshot(chunk) => self.receive_snapshot(from, chunk).await,
             PeerRequest::TransferLeader(request) => {
                 or_failed(self.raft.handle_transfer_leader(request).await, PeerReply::TransferLeader)
             }
-            PeerRequest::ReadIndex => match self.reads.index_if_leader().await {
-                Ok(index) => PeerReply::ReadIndex(index),
-                Err(_) => PeerReply::NotLeader { leader: self.raft.current_leader().await },
-            },
+            PeerRequest::ReadIndex => self.read_index(ReadPath::ReadIndex).await,
+            PeerRequest::LeaseRead => self.read_index(ReadPath::Lease).await,
+            PeerRequest::Confirm { term, context } if self.log.promised() <= term => PeerReply::Confirm { context },
+            PeerRequest::Confirm { .. } => PeerReply::NotLeader { leader: None },
             PeerRequest::Propose(command) => match self.raft.client_write(command).await {
                 Ok(written) => PeerReply::Propose { index: written.log_id.index(), reply: written.data },
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
@@ -74,6 +87,13 @@ impl<R: Runtime> PeerServer<R> {
                 }
                 Err(RaftError::APIError(_)) | Err(RaftError::Fatal(_)) => PeerReply::Discarded,
             },
+        }
+    }
+
+    async fn read_index(&self, path: ReadPath) -> PeerReply<R> {
+        match self.reads.index_for_follower(path).await {
+            Ok(index) => PeerReply::ReadIndex(index),
+            Err(_) => PeerReply::NotLeader { leader: self.raft.current_leader().await },
         }
     }
 

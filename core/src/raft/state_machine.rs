@@ -267,6 +267,7 @@ impl<R: Runtime> Applying<R> {
             Request::DeleteRange(request) => self.batch.delete_range(request).map(Reply::DeleteRange),
             Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
             Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
+            Request::Range(_) => Ok(Reply::None),
             Request::Publish { member, attributes } => {
                 attributes.keep(*member, &mut self.batch);
                 Ok(Reply::None)

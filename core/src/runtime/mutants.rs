@@ -20,16 +20,34 @@ pub enum Mutant {
     ReadWithoutApplyWait,
     /// The network adapter acknowledges entries that it has not handed to raft.
     ForgedAppendAck,
+    /// A leader answers a linearizable read before a quorum has said that it still leads.
+    ReadBeforeQuorum,
+    /// A new leader takes its commit index for a read index before an entry of its own term is committed (etcd 3.1.0).
+    NoOwnTermCheck,
+    /// Readers who join while a round is under way are woken with it.
+    NotifierSwappedLate,
+    /// A round that is tried again keeps its number, so that late answers to an earlier try count (etcd #20418).
+    ReadContextReused,
+    /// A leader trusts its lease for as long as voters keep it, with no margin for clocks that drift.
+    LeaseWithoutMargin,
+    /// A restarted voter grants votes though it may have granted a lease that it does not remember.
+    VoteInForgottenLease,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 5] = [
+    pub const ALL: [Mutant; 11] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
         Mutant::ReadWithoutApplyWait,
         Mutant::ForgedAppendAck,
+        Mutant::ReadBeforeQuorum,
+        Mutant::NoOwnTermCheck,
+        Mutant::NotifierSwappedLate,
+        Mutant::ReadContextReused,
+        Mutant::LeaseWithoutMargin,
+        Mutant::VoteInForgottenLease,
     ];
 
     /// The name used on the command line and in plans.
@@ -40,6 +58,12 @@ impl Mutant {
             Mutant::AppliedIndexApart => "applied-index-apart",
             Mutant::ReadWithoutApplyWait => "read-without-apply-wait",
             Mutant::ForgedAppendAck => "forged-append-ack",
+            Mutant::ReadBeforeQuorum => "read-before-quorum",
+            Mutant::NoOwnTermCheck => "no-own-term-check",
+            Mutant::NotifierSwappedLate => "notifier-swapped-late",
+            Mutant::ReadContextReused => "read-context-reused",
+            Mutant::LeaseWithoutMargin => "lease-without-margin",
+            Mutant::VoteInForgottenLease => "vote-in-forgotten-lease",
         }
     }
 
@@ -51,6 +75,12 @@ impl Mutant {
             Mutant::AppliedIndexApart => "the applied index is committed apart from the data",
             Mutant::ReadWithoutApplyWait => "a linearizable read does not wait for the apply",
             Mutant::ForgedAppendAck => "a follower acknowledges entries that it never stored",
+            Mutant::ReadBeforeQuorum => "a leader answers a read before a quorum says that it still leads",
+            Mutant::NoOwnTermCheck => "a new leader reads at a commit index of an earlier term",
+            Mutant::NotifierSwappedLate => "a read is answered by a round that began before it",
+            Mutant::ReadContextReused => "an answer to an earlier try confirms a later one",
+            Mutant::LeaseWithoutMargin => "a lease is trusted without a margin for drifting clocks",
+            Mutant::VoteInForgottenLease => "a restarted voter votes within a lease that it had granted",
         }
     }
 }

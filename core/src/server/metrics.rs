@@ -10,6 +10,7 @@ use openraft_rt::WatchReceiver;
 use crate::api::ETCD_VERSION;
 use crate::node::Node;
 use crate::raft::NodeId;
+use crate::read::PathCounters;
 use crate::runtime::tokio::TokioRuntime;
 use crate::runtime::{Clock, Runtime};
 
@@ -47,6 +48,26 @@ impl Metrics {
             wal.sync_time.as_secs_f64(),
         );
         page.counter("etcd_disk_wal_write_bytes_total", "Bytes written to the write-ahead log.", wal.bytes);
+        let reads = self.node.read_counters();
+        let by_path =
+            |count: fn(&PathCounters) -> f64| reads.iter().map(move |(path, counts)| (path.name(), count(counts)));
+        page.by_path("seedbed_reads_total", "Reads that this member served.", by_path(|it| it.reads as f64));
+        page.by_path("seedbed_read_rounds_total", "Rounds that reads have shared.", by_path(|it| it.rounds as f64));
+        page.by_path(
+            "seedbed_read_messages_total",
+            "Requests to other members that were sent for reads alone.",
+            by_path(|it| it.messages as f64),
+        );
+        page.by_path(
+            "seedbed_read_fsyncs_total",
+            "Syncs of the write-ahead log that were made for reads alone.",
+            by_path(|it| it.fsyncs as f64),
+        );
+        page.by_path(
+            "seedbed_read_waited_seconds_total",
+            "What reads have waited until they could read.",
+            by_path(|it| it.waited.as_secs_f64()),
+        );
         page.gauge("etcd_debugging_mvcc_current_revision", "The revision.", status.revision);
         page.gauge(
             "etcd_debugging_mvcc_compact_revision",
@@ -114,6 +135,13 @@ impl Page {
     fn labelled(&mut self, name: &str, help: &str, label: &str, value: &str) {
         self.head(name, help, "gauge");
         self.line(format_args!("{name}{{{label}=\"{value}\"}} 1"));
+    }
+
+    fn by_path(&mut self, name: &str, help: &str, values: impl Iterator<Item = (&'static str, f64)>) {
+        self.head(name, help, "counter");
+        for (path, value) in values {
+            self.line(format_args!("{name}{{path=\"{path}\"}} {value}"));
+        }
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {

@@ -161,5 +161,6 @@ fn node_options(options: &Options, identity: &Identity) -> NodeOptions {
             peer_urls: identity.peer_urls.clone(),
         },
         auto_compaction: options.auto_compaction,
+        lease_drift_ppm: options.lease_drift_ppm,
     }
 }

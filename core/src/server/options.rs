@@ -99,6 +99,10 @@ struct Flags {
     /// Bytes that a request may have
     #[arg(long, value_name = "BYTES", env = "ETCD_MAX_REQUEST_BYTES", default_value = "1572864")]
     max_request_bytes: usize,
+    /// Offer lease reads: no member's clock runs faster or slower than true time by more than so many parts in a million.
+    /// The same on every member. A restarted member then waits one election time-out before it votes
+    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(..=500_000))]
+    lease_read_drift_ppm: Option<u32>,
     /// The least severe lines that are logged
     #[arg(long, value_name = "LEVEL", env = "ETCD_LOG_LEVEL", default_value = "info")]
     log_level: LogLevel,
@@ -144,6 +148,7 @@ pub(super) enum LogFormat {
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) name: String,
+    pub(super) lease_drift_ppm: Option<u32>,
     pub(super) data_dir: PathBuf,
     pub(super) listen_client_urls: Vec<Url>,
     pub(super) advertise_client_urls: Vec<Url>,
@@ -225,6 +230,7 @@ impl Flags {
         Ok(Options {
             data_dir: self.data_dir.unwrap_or_else(|| format!("{}.etcd", self.name).into()),
             name: self.name,
+            lease_drift_ppm: self.lease_read_drift_ppm,
             listen_client_urls,
             advertise_client_urls,
             listen_peer_urls,

@@ -39,6 +39,7 @@ use std::time::Duration;
 use openraft::async_runtime::{Oneshot, OneshotSender};
 
 pub use self::error::WalError;
+pub use self::queue::Purpose;
 use self::queue::{Durability, Queue};
 pub use self::record::{Disorder, LogId, Record, State, Vote};
 pub use self::recovery::{Cut, Recovered, RecoveredEntry};
@@ -121,7 +122,17 @@ impl<R: Runtime> Wal<R> {
         records: impl IntoIterator<Item = Record<&'a [u8]>>,
         flushed: impl FnOnce(Result<(), WalError>) + Send + 'static,
     ) -> Result<(), WalError> {
-        self.queue.push(records, Durability::Told(Box::new(flushed)))
+        self.append_for(Purpose::Change, records, flushed)
+    }
+
+    /// Like [`append`](Wal::append), with what the records are for: it decides nothing, and is counted.
+    pub fn append_for<'a>(
+        &self,
+        purpose: Purpose,
+        records: impl IntoIterator<Item = Record<&'a [u8]>>,
+        flushed: impl FnOnce(Result<(), WalError>) + Send + 'static,
+    ) -> Result<(), WalError> {
+        self.queue.push(records, Durability::Told(Box::new(flushed), purpose))
     }
 
     /// Adds a vote, and waits until it is durable.

@@ -19,6 +19,15 @@ use super::segment::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SECTOR};
 /// Told the outcome of a flush.
 pub(super) type Flushed = Box<dyn FnOnce(Result<(), WalError>) + Send>;
 
+/// What records are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A change, a vote, or what else has to last.
+    Change,
+    /// A read that goes through the log, for the sake of its place in it.
+    Read,
+}
+
 /// What a caller needs of its records.
 pub(super) enum Durability {
     /// They may go with the next batch that somebody waits for.
@@ -26,7 +35,7 @@ pub(super) enum Durability {
     /// They are to be durable soon; nobody waits.
     Soon,
     /// They are durable once this is called with `Ok`.
-    Told(Flushed),
+    Told(Flushed, Purpose),
 }
 
 /// Records on their way to the disk.
@@ -41,6 +50,8 @@ pub(super) struct Batch {
     pub(super) state: State,
     /// Whether it has to be synced.
     pub(super) sync: bool,
+    /// Whether it would be synced without the reads in it.
+    pub(super) for_changes: bool,
     /// Told when it is.
     pub(super) waiters: Vec<Waiter>,
 }
@@ -118,9 +129,13 @@ impl Queue {
         let entries = inner.push(records)?;
         match durability {
             Durability::Lazy => {}
-            Durability::Soon => inner.batch.sync = true,
-            Durability::Told(flushed) => {
+            Durability::Soon => {
                 inner.batch.sync = true;
+                inner.batch.for_changes = true;
+            }
+            Durability::Told(flushed, purpose) => {
+                inner.batch.sync = true;
+                inner.batch.for_changes |= purpose == Purpose::Change;
                 inner.batch.waiters.push(Waiter { flushed, entries });
             }
         }

@@ -14,6 +14,8 @@ pub struct WalStats {
     pub bytes: u64,
     /// Syncs of a segment's contents.
     pub syncs: u64,
+    /// Those of them that only reads have asked for.
+    pub syncs_for_reads: u64,
     /// The time that those have taken which have succeeded.
     pub sync_time: Duration,
     /// Segments created.
@@ -28,6 +30,7 @@ pub(super) struct Counters {
     pub(super) batches: Counter,
     pub(super) bytes: Counter,
     pub(super) syncs: Counter,
+    pub(super) syncs_for_reads: Counter,
     pub(super) sync_nanoseconds: Counter,
     pub(super) segments_created: Counter,
     pub(super) segments_deleted: Counter,
@@ -53,6 +56,7 @@ impl Counters {
             batches: self.batches.get(),
             bytes: self.bytes.get(),
             syncs: self.syncs.get(),
+            syncs_for_reads: self.syncs_for_reads.get(),
             sync_time: Duration::from_nanos(self.sync_nanoseconds.get()),
             segments_created: self.segments_created.get(),
             segments_deleted: self.segments_deleted.get(),

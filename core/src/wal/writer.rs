@@ -153,7 +153,7 @@ impl<R: Runtime> Writer<R> {
     /// Writes a batch, syncs it if anybody asks for that, and tells who waits.
     async fn write(&mut self, mut batch: Batch) -> Result<(), WalError> {
         let mut waiters = mem::take(&mut batch.waiters);
-        let sync = batch.sync;
+        let (sync, for_changes) = (batch.sync, batch.for_changes);
         // Without records it is a wait for what went before.
         let mut outcome = if batch.records > 0 { self.write_frame(batch).await } else { Ok(()) };
         if R::Mutants::active(Mutant::AckBeforeFsync) {
@@ -162,6 +162,7 @@ impl<R: Runtime> Writer<R> {
             tell(early, &outcome);
         }
         if sync && outcome.is_ok() {
+            self.counters.syncs_for_reads.add(u64::from(!for_changes && self.durable < self.written));
             outcome = self.sync().await;
         }
         tell(waiters, &outcome);

@@ -100,6 +100,7 @@ fn read(history: &History, end: &Final) -> Operation {
         client: 0,
         member: end.member,
         incarnation: 0,
+        path: Default::default(),
         invoked: time + 1,
         returned: time + 1,
         request: Request::Range(RangeRequest { key: everything.clone(), range_end: everything, ..Default::default() }),

@@ -153,6 +153,7 @@ impl Run<'_> {
             client,
             member,
             incarnation: 0,
+            path: Default::default(),
             invoked: now,
             returned,
             request,

@@ -7,6 +7,8 @@
 //! | [`serializable`] | a serializable read is a state the store had, and a member never goes back | client history |
 //! | [`durable`] | no acknowledged write is lost, all members end alike | client history, final states |
 //! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
+//! | [`read_latency`] | a ReadIndex read waits for nobody's disk | client history |
+//! | [`lease_hazard`] | none: it counts what lease reads show beyond the declared drift | client history |
 //! | [`election`] | at most one leader a term, at most one vote a term | leaders, votes |
 //!
 //! [`search`] is the referee: it decides linearizability for any model by search, on small histories, and every other
@@ -15,7 +17,9 @@
 pub mod durable;
 pub mod election;
 pub mod generate;
+pub mod lease_hazard;
 pub mod linearizable;
+pub mod read_latency;
 pub mod refusal;
 pub mod replicas;
 pub mod search;

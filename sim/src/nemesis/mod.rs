@@ -4,10 +4,12 @@
 //! full of faults that met nobody tests nothing.
 
 mod crash;
+mod drift;
 mod fsync;
 mod loss;
 mod partition;
 mod pause;
+mod slow_link;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::Crash { .. } => "crash",
         FaultKind::Pause { .. } => "pause",
         FaultKind::CrashUnflushed { .. } => "crash-unflushed",
+        FaultKind::Drift { .. } => "drift",
+        FaultKind::SlowLink { .. } => "slow-link",
     }
 }
 
@@ -55,6 +59,8 @@ fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
         FaultKind::Crash { target } => Box::new(crash::Crash::new(*target)),
         FaultKind::Pause { target } => Box::new(pause::Pause::new(*target)),
         FaultKind::CrashUnflushed { target, .. } => Box::new(crash::CrashUnflushed::new(place, *target)),
+        FaultKind::SlowLink { target, latency_us } => Box::new(slow_link::SlowLink::new(place, *target, *latency_us)),
+        FaultKind::Drift { target, ppm } => Box::new(drift::Drift::new(place, *target, *ppm)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::trace;
 /// What a network has done and suffered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkStats {
-    /// Requests and replies sent.
+    /// Requests, replies and segments of streams sent.
     pub sent: u64,
     /// Those that were lost.
     pub lost: u64,
@@ -21,7 +21,7 @@ pub struct NetworkStats {
     pub cut: u64,
     /// Those that were sent twice by the network.
     pub duplicated: u64,
-    /// Requests to a member that did not serve.
+    /// Requests and connections to a member that did not serve.
     pub refused: u64,
 }
 

@@ -1,4 +1,5 @@
-//! The simulated network: requests and replies in bytes, between members and from clients to members.
+//! The simulated network: requests and replies in bytes, between members and from clients to members; and connections of
+//! clients to members, which are [byte streams](ByteStream).
 //!
 //! ```text
 //! call ──request──► link a→b ──► handler, a task on b's node ──reply──► link b→a ──► call returns
@@ -15,6 +16,7 @@
 
 mod faults;
 mod link;
+mod stream;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -25,14 +27,17 @@ use std::task::{Wake, Waker};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use madsim::runtime::{Handle, NodeHandle};
+use seedbed_core::api::Context;
 use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::{Handler, TransportError};
 use tokio::sync::oneshot;
 
 use self::faults::Faults;
 pub use self::faults::{FaultId, NetworkStats};
-use self::link::Links;
 pub use self::link::Weather;
+use self::link::{Fate, Links};
+use self::stream::Connections;
+pub use self::stream::{ByteStream, StreamHandler, WINDOW_BYTES};
 pub use self::transport::SimTransport;
 use crate::clock::true_now_ns;
 use crate::runtime::{arm, at_end, create_node};
@@ -75,8 +80,8 @@ pub struct ClientRequest {
     pub method: Arc<str>,
     /// The encoded request.
     pub body: Bytes,
-    /// The client operation that it belongs to, or 0.
-    pub operation: u64,
+    /// What travels beside it.
+    pub context: Context,
 }
 
 /// Answers requests of clients.
@@ -104,16 +109,18 @@ struct State {
     links: Links,
     faults: Faults,
     members: BTreeMap<NodeId, Member>,
-    /// Requests delivered, to know when to sweep.
+    connections: Connections,
+    /// Requests and segments delivered, to know when to sweep.
     delivered: u64,
     stats: NetworkStats,
 }
 
 /// What a member serves.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Member {
     peers: Option<(NodeHandle, Handler)>,
     clients: Option<(NodeHandle, ClientHandler)>,
+    streams: Option<(NodeHandle, StreamHandler)>,
 }
 
 type Reply = Result<Bytes, TransportError>;
@@ -148,7 +155,33 @@ impl State {
         }
         cut
     }
+
+    /// Draws what becomes of a message that is sent now, and whether it gets lost.
+    fn send(&mut self, from: Address, to: Address) -> (Fate, bool) {
+        self.stats.sent += 1;
+        let fate = self.links.draw(from, to);
+        if self.cut(from, to) {
+            return (fate, true);
+        }
+        let lost = self.links.loses(from, to, fate.loss) || self.faults.loses(from, to, fate.loss);
+        if lost {
+            self.stats.lost += 1;
+            trace::record("net-lost", &[from.code(), to.code()]);
+        }
+        (fate, lost)
+    }
+
+    /// Something has been delivered to a node, which may have made tasks of it.
+    fn count_delivery(&mut self) {
+        self.delivered += 1;
+        if self.delivered.is_multiple_of(SWEEP_EVERY) {
+            Handle::current().metrics().num_tasks();
+        }
+    }
 }
+
+/// madsim keeps a note of every task that a node ever ran until somebody counts the tasks.
+const SWEEP_EVERY: u64 = 4096;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,21 +191,14 @@ impl Shared {
     fn send(self: &Arc<Self>, from: Address, to: Address, payload: Payload, caller: &Caller) {
         let bytes = payload.bytes();
         trace::record("net-send", &[from.code(), to.code(), bytes.len() as u64, trace::digest(bytes)]);
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        state.stats.sent += 1;
-        let fate = state.links.draw(from, to);
-        if state.cut(from, to) {
-            return;
-        }
-        if state.links.loses(from, to, fate.loss) || state.faults.loses(from, to, fate.loss) {
-            state.stats.lost += 1;
-            trace::record("net-lost", &[from.code(), to.code()]);
+        let mut state = self.lock();
+        let (fate, lost) = state.send(from, to);
+        if lost {
             return;
         }
         let again = state.links.duplicates(fate.duplicate).then_some(fate.again_ns);
         state.stats.duplicated += u64::from(again.is_some());
-        drop(guard);
+        drop(state);
         let message = Arc::new(Message { shared: self.clone(), from, to, payload, caller: caller.clone() });
         let (now, waker) = (true_now_ns(), Waker::from(message));
         // Nothing arrives in no time: a message that did would arrive while it is being sent.
@@ -197,6 +223,7 @@ impl Network {
                 links: Links::new(weather),
                 faults: Faults::new(members),
                 members: BTreeMap::new(),
+                connections: Connections::default(),
                 delivered: 0,
                 stats: NetworkStats::default(),
             }),
@@ -206,8 +233,10 @@ impl Network {
         let weak = Arc::downgrade(&shared);
         at_end(move || {
             if let Some(shared) = weak.upgrade() {
-                let members = std::mem::take(&mut shared.lock().members);
-                drop(members);
+                let mut state = shared.lock();
+                let taken = (std::mem::take(&mut state.members), std::mem::take(&mut state.connections));
+                drop(state);
+                drop(taken);
             }
         });
         Network { shared }
@@ -219,12 +248,17 @@ impl Network {
         SimTransport::new(self.clone(), node)
     }
 
-    /// Forgets what a member serves: to be called when it is killed. Requests to it are refused until it serves again.
+    /// Forgets what a member serves, and resets its connections: to be called when it is killed. Requests to it are
+    /// refused until it serves again.
     pub fn reset(&self, node: NodeId) {
         trace::record("net-reset", &[node.0]);
-        let member = self.shared.lock().members.remove(&node);
+        let mut state = self.shared.lock();
+        let member = state.members.remove(&node);
+        let broken = state.connections.crash(node);
+        drop(state);
         // Outside of the lock: what the handlers own may use the network when it is dropped.
         drop(member);
+        self.shared.reset_clients(broken);
     }
 
     /// Sends a client's request to a member and awaits the reply. May wait for ever.
@@ -234,9 +268,9 @@ impl Network {
         to: NodeId,
         method: &str,
         body: Bytes,
-        operation: u64,
+        context: Context,
     ) -> Result<Bytes, TransportError> {
-        let request = ClientRequest { client, method: Arc::from(method), body, operation };
+        let request = ClientRequest { client, method: Arc::from(method), body, context };
         let reply = self.shared.request(Address::Client(client), to, Payload::Client(request));
         first_reply(reply).await
     }
@@ -244,7 +278,7 @@ impl Network {
     fn serve(&self, node: NodeId, change: impl FnOnce(&mut Member)) {
         let mut state = self.shared.lock();
         let member = state.members.entry(node).or_default();
-        let mut changed = Member { peers: member.peers.clone(), clients: member.clients.clone() };
+        let mut changed = member.clone();
         change(&mut changed);
         let replaced = std::mem::replace(member, changed);
         drop(state);
@@ -275,9 +309,6 @@ impl Wake for Message {
         self.arrive();
     }
 }
-
-/// madsim keeps a note of every task that a node ever ran until somebody counts the tasks.
-const SWEEP_EVERY: u64 = 4096;
 
 impl Message {
     fn arrive(&self) {
@@ -310,12 +341,7 @@ impl Message {
             _ => unreachable!("only members call members, and replies were given back"),
         };
         match served {
-            Some(()) => {
-                state.delivered += 1;
-                if state.delivered.is_multiple_of(SWEEP_EVERY) {
-                    Handle::current().metrics().num_tasks();
-                }
-            }
+            Some(()) => state.count_delivery(),
             None => {
                 state.stats.refused += 1;
                 trace::record("net-refused", &[self.from.code(), self.to.code()]);

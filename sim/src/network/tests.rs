@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use openraft_rt::AsyncRuntime;
+use seedbed_core::api::OperationId;
 use seedbed_core::runtime::Transport;
 
 use super::*;
@@ -40,7 +41,9 @@ impl World {
             }));
             transport.serve_clients(Arc::new(move |request| {
                 handled.fetch_add(1, Ordering::Relaxed);
-                let ClientRequest { client, method, operation, .. } = request;
+                let ClientRequest {
+                    client, method, context: Context { operation: OperationId(operation), .. }, ..
+                } = request;
                 async move { Bytes::from(format!("{id} to client {client}: {method} #{operation}")) }.boxed()
             }));
         };
@@ -87,7 +90,10 @@ fn a_call_takes_one_latency_each_way() {
 #[test]
 fn clients_reach_members_by_method_and_operation() {
     run(|world| async move {
-        let reply = world.network.client_call(7, NodeId(3), "Range", Bytes::new(), 42).await;
+        let reply = world
+            .network
+            .client_call(7, NodeId(3), "Range", Bytes::new(), Context { operation: OperationId(42), path: None })
+            .await;
         assert_eq!(reply, Ok(Bytes::from_static(b"3 to client 7: Range #42")));
     });
 }
@@ -117,7 +123,10 @@ fn partitions_stop_what_they_should_and_heal() {
         network.heal(isolated);
         let bridge = network.bridge(NodeId(2), &[NodeId(1)]);
         assert_eq!(world.reach().await, [(1, 2), (2, 1), (2, 3), (3, 2)]);
-        assert!(network.client_call(1, NodeId(1), "Range", Bytes::new(), 0).await.is_ok(), "clients keep their links");
+        assert!(
+            network.client_call(1, NodeId(1), "Range", Bytes::new(), Context::default()).await.is_ok(),
+            "clients keep their links"
+        );
         network.heal(bridge);
         assert_eq!(world.reach().await, all);
     });
@@ -142,7 +151,7 @@ fn loss_is_between_members_only() {
         let mut answered = 0;
         for _ in 0..100 {
             answered += u64::from(world.call(1, 2).await.is_some());
-            assert!(world.network.client_call(1, NodeId(2), "Range", Bytes::new(), 0).await.is_ok());
+            assert!(world.network.client_call(1, NodeId(2), "Range", Bytes::new(), Context::default()).await.is_ok());
         }
         // Both ways: 0.7 squared.
         assert!((35..65).contains(&answered), "{answered}");

@@ -5,7 +5,7 @@ use madsim::runtime::{Handle, NodeHandle};
 use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::{Handler, Transport, TransportError};
 
-use super::{Address, ClientHandler, Network, Payload, first_reply};
+use super::{Address, ClientHandler, Network, Payload, StreamHandler, first_reply};
 
 /// A member's connections.
 #[derive(Clone, Debug)]
@@ -23,6 +23,12 @@ impl SimTransport {
     pub fn serve_clients(&self, handler: ClientHandler) {
         let here = node_here();
         self.network.serve(self.node, |member| member.clients = Some((here, handler)));
+    }
+
+    /// Accepts connections of clients from now on, each served by `handler` on the node of the task that says so.
+    pub fn serve_streams(&self, handler: StreamHandler) {
+        let here = node_here();
+        self.network.serve(self.node, |member| member.streams = Some((here, handler)));
     }
 }
 

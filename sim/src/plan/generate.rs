@@ -31,6 +31,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         snapshot_entries: d.within(ranges.snapshot_entries),
         keep_entries: d.within(ranges.keep_entries),
         segment_bytes: d.within(ranges.segment_bytes),
+        lease_drift_ppm: ranges.lease_drift_ppm.map(|span| draw("lease").within_u32(span)),
     };
 
     let d = &mut draw("network");
@@ -39,7 +40,8 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
     let disk = DiskPlan { sync_us: draw("disk").band(scenario.disk.sync_us, scenario.disk.jitter_us) };
 
     let act_ms = draw("act").within(scenario.faults.act_ms);
-    let workload = workload(&scenario.workload, act_ms, &mut draw("workload"));
+    let grpc_percent = draw("grpc").within(scenario.workload.grpc_percent);
+    let workload = workload(&scenario.workload, act_ms, grpc_percent, &mut draw("workload"));
     let faults = faults(&scenario.faults, &cluster, act_ms, draw);
 
     Plan {
@@ -53,10 +55,11 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         workload,
         faults,
         converge_ms: scenario.converge_ms,
+        read_index_ms: scenario.read_index_ms,
     }
 }
 
-fn workload(ranges: &WorkloadRanges, act_ms: u64, d: &mut Draw) -> WorkloadPlan {
+fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Draw) -> WorkloadPlan {
     let clients = d.within(ranges.clients);
     let operations = d.within(ranges.operations);
     // The slot of one operation if the work is to last as long as the faults. The mean pause is a third of it: answers
@@ -65,6 +68,7 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, d: &mut Draw) -> WorkloadPlan 
     let weights = &ranges.mix;
     WorkloadPlan {
         clients: clients as u32,
+        grpc_clients: (clients * grpc_percent / 100) as u32,
         operations: operations as u32,
         keys: d.within_u32(ranges.keys),
         value_bytes: d.within_u32(ranges.value_bytes),
@@ -78,6 +82,8 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, d: &mut Draw) -> WorkloadPlan 
             delete: d.within_u32(weights.delete),
             txn: d.within_u32(weights.txn),
             compact: d.within_u32(weights.compact),
+            get_log: d.within_u32(weights.get_log),
+            get_lease: d.within_u32(weights.get_lease),
         },
     }
 }
@@ -140,6 +146,13 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, d: &mut Draw) -> 
         FamilyKind::Crash => FaultKind::Crash { target },
         FamilyKind::Pause => FaultKind::Pause { target },
         FamilyKind::CrashUnflushed { stall_ms } => FaultKind::CrashUnflushed { target, stall_ms: d.within(stall_ms) },
+        FamilyKind::SlowLink { latency_us, jitter_us } => {
+            FaultKind::SlowLink { target, latency_us: d.band(latency_us, jitter_us) }
+        }
+        FamilyKind::Drift { ppm } => {
+            let ppm = d.within(ppm) as i64;
+            FaultKind::Drift { target, ppm: if d.chance(50) { ppm } else { -ppm } }
+        }
     };
     Fault { at_ms, for_ms, fault }
 }
@@ -238,11 +251,13 @@ mod tests {
                 snapshot_entries: [100, 500],
                 keep_entries: [10, 100],
                 segment_bytes: [16384, 65536],
+                lease_drift_ppm: Some([0, 1000]),
             },
             network: NetworkRanges { latency_us: [100, 500], jitter_us: [0, 1500], loss_permille: [0, 5] },
             disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
             workload: WorkloadRanges {
                 clients: [4, 16],
+                grpc_percent: [0, 50],
                 operations: [600, 2000],
                 keys: [5, 20],
                 value_bytes: [16, 256],
@@ -255,10 +270,13 @@ mod tests {
                     delete: [0, 10],
                     txn: [0, 20],
                     compact: [0, 2],
+                    get_log: [0, 5],
+                    get_lease: [0, 5],
                 },
             },
             faults: FaultRanges { act_ms: [8000, 15000], off_percent: 30, reckless_percent: 15, families },
             converge_ms: 10_000,
+            read_index_ms: None,
         }
     }
 

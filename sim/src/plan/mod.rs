@@ -47,6 +47,19 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// After everything is healed, how long the cluster has to converge and serve again.
     pub converge_ms: u64,
+    /// By when a ReadIndex read has to be answered, whatever the faults; no promise if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_index_ms: Option<u64>,
+}
+
+impl Plan {
+    /// Whether some clock drifts further than was declared for lease reads.
+    pub fn breaks_leases(&self) -> bool {
+        let declared = self.cluster.lease_drift_ppm.unwrap_or(0);
+        self.faults.iter().any(
+            |fault| matches!(fault.fault, FaultKind::Drift { ppm, .. } if ppm.unsigned_abs() > u64::from(declared)),
+        )
+    }
 }
 
 /// The members of the cluster, numbered from 1.
@@ -65,6 +78,10 @@ pub struct ClusterPlan {
     pub keep_entries: u64,
     /// The size at which the WAL begins another segment.
     pub segment_bytes: u64,
+    /// Lease reads are offered, and clocks are declared to drift no more than so many parts in a million. Where a fault
+    /// lets one drift further, lease reads are promised nothing: stale ones are counted, and are no violation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_drift_ppm: Option<u32>,
 }
 
 /// The network in fair weather, the same for each link.
@@ -91,6 +108,9 @@ pub struct DiskPlan {
 pub struct WorkloadPlan {
     /// How many clients.
     pub clients: u32,
+    /// How many of them, the first ones, speak gRPC over HTTP/2; the others call the services directly.
+    #[serde(default)]
+    pub grpc_clients: u32,
     /// Operations of all clients together.
     pub operations: u32,
     /// How many different keys.
@@ -123,6 +143,10 @@ pub struct Mix {
     pub txn: u32,
     /// Compaction of the history.
     pub compact: u32,
+    /// Linearizable read of one key, through the log.
+    pub get_log: u32,
+    /// Linearizable read of one key, by the leader's lease.
+    pub get_lease: u32,
 }
 
 /// Something that goes wrong for a while.
@@ -145,6 +169,8 @@ pub enum Target {
     Leader,
     /// The first member, by number, that does not lead when the fault begins.
     Follower,
+    /// All members that do not lead when the fault begins.
+    Followers,
     /// One member.
     Member(u64),
     /// All of them.
@@ -211,5 +237,19 @@ pub enum FaultKind {
         target: Target,
         /// How long it goes on with a stalled disk.
         stall_ms: u64,
+    },
+    /// What other members send to the target is under way for so long; what it sends is not.
+    SlowLink {
+        /// Who is late to hear.
+        target: Target,
+        /// The one-way delay of a message, least and greatest.
+        latency_us: [u64; 2],
+    },
+    /// The clock runs fast by so many parts in a million, or slow if negative.
+    Drift {
+        /// Whose.
+        target: Target,
+        /// How much.
+        ppm: i64,
     },
 }

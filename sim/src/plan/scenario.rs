@@ -25,6 +25,8 @@ pub struct Scenario {
     pub faults: FaultRanges,
     /// After everything is healed, how long the cluster has to converge and serve again.
     pub converge_ms: u64,
+    /// By when a ReadIndex read has to be answered, whatever the faults.
+    pub read_index_ms: Option<u64>,
 }
 
 impl Scenario {
@@ -49,6 +51,8 @@ pub struct ClusterRanges {
     pub keep_entries: Span,
     /// The size at which the WAL begins another segment.
     pub segment_bytes: Span,
+    /// What clocks are declared to drift at most, in parts in a million, where lease reads are offered.
+    pub lease_drift_ppm: Option<Span>,
 }
 
 /// What the network is drawn from.
@@ -77,6 +81,8 @@ pub struct DiskRanges {
 pub struct WorkloadRanges {
     /// How many clients.
     pub clients: Span,
+    /// Of a hundred clients, how many speak gRPC over HTTP/2.
+    pub grpc_percent: Span,
     /// Operations of all clients together.
     pub operations: Span,
     /// How many different keys.
@@ -100,6 +106,8 @@ pub struct MixRanges {
     pub delete: Span,
     pub txn: Span,
     pub compact: Span,
+    pub get_log: Span,
+    pub get_lease: Span,
 }
 
 /// What faults are drawn from.
@@ -139,12 +147,27 @@ pub enum FamilyKind {
     Isolate,
     OneWay,
     Bridge,
-    Loss { permille: Span },
-    FsyncDelay { sync_us: Span, jitter_us: Span },
+    Loss {
+        permille: Span,
+    },
+    FsyncDelay {
+        sync_us: Span,
+        jitter_us: Span,
+    },
     FsyncStall,
     Crash,
     Pause,
-    CrashUnflushed { stall_ms: Span },
+    CrashUnflushed {
+        stall_ms: Span,
+    },
+    SlowLink {
+        latency_us: Span,
+        jitter_us: Span,
+    },
+    /// Fast or slow by so many parts in a million.
+    Drift {
+        ppm: Span,
+    },
 }
 
 impl FamilyKind {
@@ -161,6 +184,8 @@ impl FamilyKind {
             FamilyKind::Crash => "crash",
             FamilyKind::Pause => "pause",
             FamilyKind::CrashUnflushed { .. } => "crash-unflushed",
+            FamilyKind::Drift { .. } => "drift",
+            FamilyKind::SlowLink { .. } => "slow-link",
         }
     }
 
@@ -173,6 +198,7 @@ impl FamilyKind {
                 | FamilyKind::OneWay
                 | FamilyKind::Bridge
                 | FamilyKind::Loss { .. }
+                | FamilyKind::SlowLink { .. }
         )
     }
 }
@@ -184,6 +210,8 @@ pub enum Aim {
     Leader,
     /// A follower.
     Follower,
+    /// All followers.
+    Followers,
     /// A member, whatever it does.
     Member,
     /// All of them.
@@ -197,7 +225,8 @@ impl Aim {
             Aim::Leader => Target::Leader,
             // A cluster of one has no follower.
             Aim::Follower if members > 1 => Target::Follower,
-            Aim::Follower | Aim::Member => Target::Member(any),
+            Aim::Followers if members > 1 => Target::Followers,
+            Aim::Follower | Aim::Followers | Aim::Member => Target::Member(any),
             Aim::Everyone => Target::Everyone,
         }
     }

@@ -43,6 +43,8 @@ const VALUE_BYTES_MAX: u64 = 1 << 20;
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 1 << 32;
+/// A clock at half its speed, or half as fast again.
+const DRIFT_PPM_MAX: u64 = 500_000;
 
 /// Why a plan is refused: one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +107,9 @@ impl Plan {
         band("disk.sync_us", self.disk.sync_us, TIME_MS_MAX * 1000)?;
         self.workload.validate()?;
         within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
+        within("read_index_ms", self.read_index_ms.unwrap_or(1), 1, TIME_MS_MAX)?;
+        let leases = self.cluster.lease_drift_ppm.is_some() || self.workload.mix.get_lease == 0;
+        ensure(leases, "workload.mix.get_lease", || "the cluster has no cluster.lease_drift_ppm".to_owned())?;
         self.leaves_room()?;
         self.validate_faults()
     }
@@ -179,13 +184,15 @@ impl ClusterPlan {
         })?;
         within("cluster.snapshot_entries", self.snapshot_entries, 1, ENTRIES_MAX)?;
         within("cluster.keep_entries", self.keep_entries, 0, ENTRIES_MAX)?;
-        within("cluster.segment_bytes", self.segment_bytes, 1, SEGMENT_BYTES_MAX)
+        within("cluster.segment_bytes", self.segment_bytes, 1, SEGMENT_BYTES_MAX)?;
+        within("cluster.lease_drift_ppm", self.lease_drift_ppm.unwrap_or(0), 0, DRIFT_PPM_MAX)
     }
 }
 
 impl WorkloadPlan {
     fn validate(&self) -> Result<(), PlanError> {
         within("workload.clients", self.clients, 1, CLIENTS_MAX)?;
+        within("workload.grpc_clients", self.grpc_clients, 0, u64::from(self.clients))?;
         within("workload.operations", self.operations, 1, OPERATIONS_MAX)?;
         within("workload.keys", self.keys, 1, KEYS_MAX)?;
         within("workload.value_bytes", self.value_bytes, 1, VALUE_BYTES_MAX)?;
@@ -197,7 +204,17 @@ impl WorkloadPlan {
         band("workload.think_ms", self.think_ms, TIME_MS_MAX)?;
         within("workload.timeout_ms", self.timeout_ms, 1, TIME_MS_MAX)?;
         let mix = &self.mix;
-        let weights = [mix.get, mix.get_serializable, mix.range, mix.put, mix.delete, mix.txn, mix.compact];
+        let weights = [
+            mix.get,
+            mix.get_serializable,
+            mix.range,
+            mix.put,
+            mix.delete,
+            mix.txn,
+            mix.compact,
+            mix.get_log,
+            mix.get_lease,
+        ];
         let sum = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>();
         ensure((1..=u64::from(u32::MAX)).contains(&sum), "workload.mix", || {
             format!("the weights add up to {sum}, which is not within 1..={}", u32::MAX)
@@ -228,6 +245,14 @@ impl Fault {
             FaultKind::CrashUnflushed { target, stall_ms } => {
                 aimed("crash-unflushed", *target)?;
                 within(field("crash-unflushed", "stall_ms"), *stall_ms, 1, TIME_MS_MAX)
+            }
+            FaultKind::SlowLink { target, latency_us } => {
+                aimed("slow-link", *target)?;
+                band(field("slow-link", "latency_us"), *latency_us, TIME_MS_MAX * 1000)
+            }
+            FaultKind::Drift { target, ppm } => {
+                aimed("drift", *target)?;
+                within(field("drift", "ppm"), ppm.unsigned_abs(), 1, DRIFT_PPM_MAX)
             }
         }
     }
@@ -348,7 +373,9 @@ fn member(path: impl fmt::Display, member: u64, members: u64) -> Result<(), Plan
 fn aim(path: impl fmt::Display, target: Target, members: u64) -> Result<(), PlanError> {
     match target {
         Target::Member(number) => member(path, number, members),
-        Target::Follower => ensure(members > 1, path, || "a cluster of one has no follower".to_owned()),
+        Target::Follower | Target::Followers => {
+            ensure(members > 1, path, || "a cluster of one has no follower".to_owned())
+        }
         Target::Leader | Target::Everyone => Ok(()),
     }
 }

@@ -146,6 +146,7 @@ fn impossible_weather_and_work_are_refused() {
     for size in ["clients", "operations", "keys", "value_bytes", "timeout_ms"] {
         assert_refused(&format!("/workload/{size}"), json!(0), &format!("workload.{size}"), "0 is not within");
     }
+    assert_refused("/workload/grpc_clients", json!(9), "workload.grpc_clients", "9 is not within 0..=8");
     assert_refused("/workload/think_ms", json!([9, 3]), "workload.think_ms", "is above the greatest");
     assert_refused("/workload/mix", json!({}), "workload.mix", "add up to 0");
     assert_refused("/converge_ms", json!(0), "converge_ms", "0 is not within");

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use rand_pcg::Pcg64;
+use seedbed_core::read::ReadPath;
 use seedbed_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use seedbed_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use seedbed_proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
 };
 
-use crate::history::{Request, Response, value_of};
+use crate::history::{Ask, Request, Response, value_of};
 use crate::plan::{Mix, WorkloadPlan};
 use crate::rng::Draw;
 
@@ -48,10 +49,10 @@ impl Generator {
         }
     }
 
-    /// The request of an operation; what it writes carries the operation's number.
-    pub fn request(&mut self, operation: u64) -> Request {
-        let Mix { get, get_serializable, range, put, delete, txn, compact } = self.mix.clone();
-        let weights = [get, get_serializable, range, put, delete, txn, compact];
+    /// What an operation asks; what it writes carries the operation's number.
+    pub fn ask(&mut self, operation: u64) -> Ask {
+        let Mix { get, get_serializable, range, put, delete, txn, compact, get_log, get_lease } = self.mix.clone();
+        let weights = [get, get_serializable, range, put, delete, txn, compact, get_log, get_lease];
         let total: u32 = weights.iter().sum();
         let mut drawn = self.rng.between(0, u64::from(total.max(1)) - 1) as u32;
         let kind = weights.iter().position(|weight| match drawn.checked_sub(*weight) {
@@ -61,8 +62,13 @@ impl Generator {
             }
             None => true,
         });
-        match kind {
-            Some(0) | None => Request::Range(self.get()),
+        let path = match kind {
+            Some(7) => ReadPath::Log,
+            Some(8) => ReadPath::Lease,
+            _ => ReadPath::default(),
+        };
+        let request = match kind {
+            Some(0 | 7 | 8) | None => Request::Range(self.get()),
             Some(1) => Request::Range(RangeRequest { serializable: true, ..self.get() }),
             Some(2) => Request::Range(self.range()),
             Some(3) => Request::Put(self.put(operation)),
@@ -73,7 +79,8 @@ impl Generator {
                 revision: self.seen + 4 - self.rng.between(0, 44).min(self.seen as u64) as i64,
                 physical: self.rng.chance(200),
             }),
-        }
+        };
+        Ask { request, path }
     }
 
     fn key(&mut self) -> Bytes {

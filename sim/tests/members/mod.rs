@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use madsim::runtime::NodeHandle;
 use madsim::task::NodeId as SimNode;
 use madsim::time::{sleep, timeout};
 use prost::Message;
-use seedbed_core::api::{Limits, OperationId};
+use seedbed_core::api::{Context, Limits};
 use seedbed_core::auto_compaction::AutoCompaction;
 use seedbed_core::members::Directory;
 use seedbed_core::mvcc;
@@ -23,9 +22,9 @@ use seedbed_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
 };
 use seedbed_sim::disk::SimDisk;
-use seedbed_sim::network::{ClientRequest, Network, SimTransport, Weather};
+use seedbed_sim::network::{Network, Weather};
 use seedbed_sim::runtime::{MadsimRuntime, clock_of, create_node, kill, restart};
-use seedbed_sim::wire;
+use seedbed_sim::{service, wire};
 
 /// How long a test waits for what must come, in virtual time: longer than a member takes to give up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +44,7 @@ struct Member {
     /// While it runs.
     node: Option<Node<MadsimRuntime>>,
     killed: bool,
+    restarts: u32,
 }
 
 impl Members {
@@ -64,6 +64,7 @@ impl Members {
             wal: WalOptions { segment_bytes_max: 64 << 10, ..WalOptions::default() },
             store: mvcc::Options { cache_bytes: 1 << 20, ..mvcc::Options::default() },
             limits: Limits::default(),
+            lease_drift_ppm: None,
             directory: Directory::default(),
             auto_compaction: AutoCompaction::default(),
         };
@@ -71,7 +72,7 @@ impl Members {
         let network = Network::new(&ids, Weather { latency_us: [200, 1_000], loss_permille: 0 });
         let member = |id: NodeId| {
             let (home, disk) = (create_node(&format!("m{id}")), SimDisk::new(id.0, [100, 2_000]));
-            (id, Member { home, disk, node: None, killed: false })
+            (id, Member { home, disk, node: None, killed: false, restarts: 0 })
         };
         let mut members = Members { network, options, members: ids.iter().copied().map(member).collect() };
         for id in ids {
@@ -88,11 +89,13 @@ impl Members {
         let member = self.member_mut(id);
         if std::mem::take(&mut member.killed) {
             member.home = restart(member.home.id());
+            member.restarts += 1;
         }
+        let life = member.restarts;
         let host = Host { clock: clock_of(member.home.id()), disk: member.disk.handle(), transport: transport.clone() };
         let starting = member.home.spawn(async move {
             let node = Node::<MadsimRuntime>::start(host, options).await?;
-            serve(&transport, &node);
+            service::serve(&transport, &node, life);
             Ok::<_, StartError>(node)
         });
         member.node = Some(starting.await.expect("nobody kills it meanwhile")?);
@@ -188,18 +191,6 @@ impl Members {
     }
 }
 
-/// Lets clients in.
-fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>) {
-    let kv = node.kv();
-    transport.serve_clients(Arc::new(move |request: ClientRequest| {
-        let kv = kv.clone();
-        Box::pin(async move {
-            let result = kv.dispatch(&request.method, OperationId(request.operation), request.body).await;
-            wire::encode(0, result)
-        })
-    }));
-}
-
 /// Asks members, one call at a time or many at once.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -211,7 +202,8 @@ pub(crate) type Answer<T> = Result<T, String>;
 
 impl Client {
     async fn call<M: Message + Default>(&self, member: u64, path: &str, request: &impl Message) -> Answer<M> {
-        let call = self.network.client_call(1, NodeId(member), path, request.encode_to_vec().into(), 0);
+        let call =
+            self.network.client_call(1, NodeId(member), path, request.encode_to_vec().into(), Context::default());
         let reply = timeout(PATIENCE, call).await.map_err(|_| "no answer at all".to_owned())?;
         let answer = wire::decode(reply.map_err(|error| error.to_string())?).expect("replies arrive whole");
         answer.result.map(|body| M::decode(body).expect("replies arrive whole")).map_err(|(_, message)| message)

@@ -36,6 +36,7 @@ impl Script {
             invoked,
             returned,
             request,
+            path: Default::default(),
             outcome,
         });
         id
@@ -513,7 +514,7 @@ fn mutate_txn(txn: &mut TxnResponse, rng: &mut Pcg64) {
 
 /// A small history that has a bit of everything.
 fn small(seed: u64) -> Generated {
-    let mix = Mix { get: 3, range: 4, put: 6, delete: 3, txn: 4, compact: 2, get_serializable: 0 };
+    let mix = Mix { get: 3, range: 4, put: 6, delete: 3, txn: 4, compact: 2, ..Mix::default() };
     let shape = Shape {
         clients: 2 + seed % 3,
         operations: 5 + (seed % 5) as usize,

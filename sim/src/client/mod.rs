@@ -1,24 +1,68 @@
-//! A client: one operation at a time, each sent as encoded bytes to a member of its choice.
+//! A client: one operation at a time, each sent to a member of its choice, by one of the [ways](Way) in.
+
+mod direct;
+mod grpc;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message;
 use rand_pcg::Pcg64;
+use seedbed_core::api::{Context, OperationId};
 use seedbed_core::raft::NodeId;
 
+use self::direct::Direct;
+use self::grpc::Grpc;
 use crate::clock::true_now_ns;
-use crate::history::{Outcome, Recorder, Request, Response, Server};
+use crate::history::{Ask, Outcome, Recorder, Request, Server};
 use crate::network::Network;
 use crate::plan::WorkloadPlan;
 use crate::rng::{self, Draw};
-use crate::wire;
 use crate::workload::Generator;
 
 /// How long a client waits after an operation without an answer.
 const BACKOFF: Duration = Duration::from_millis(30);
+
+/// How a client reaches members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As messages of the simulated network, straight to the services.
+    Direct,
+    /// As gRPC over HTTP/2, on connections.
+    Grpc,
+}
+
+impl Way {
+    /// The way of a plan's client. Those who see to it that the cluster serves again have numbers beyond: the first goes
+    /// directly, and the second by gRPC.
+    pub fn of(client: u64, plan: &WorkloadPlan) -> Way {
+        let grpc = client <= u64::from(plan.grpc_clients) || client == u64::from(plan.clients) + 2;
+        if grpc { Way::Grpc } else { Way::Direct }
+    }
+}
+
+/// What a member answered.
+struct Answer {
+    /// How often it had been restarted.
+    incarnation: u64,
+    outcome: Outcome,
+}
+
+/// The way that a client has taken.
+enum Access {
+    Direct(Direct),
+    Grpc(Grpc),
+}
+
+impl Access {
+    /// What the member answers; `None` if nobody will ever know. May wait for ever.
+    async fn call(&mut self, member: NodeId, context: Context, request: &Request) -> Option<Answer> {
+        match self {
+            Access::Direct(direct) => direct.call(member, context, request).await,
+            Access::Grpc(grpc) => grpc.call(member, context, request).await,
+        }
+    }
+}
 
 /// A client of the cluster.
 pub struct Client {
@@ -28,7 +72,7 @@ pub struct Client {
     member: NodeId,
     timeout: Duration,
     think_ms: [u64; 2],
-    network: Network,
+    access: Access,
     rng: Pcg64,
     generator: Option<Generator>,
     recorder: Rc<RefCell<Recorder>>,
@@ -48,7 +92,11 @@ impl Client {
         let member = NodeId(rng.between(1, members));
         let generator = Some(Generator::new(rng::stream(seed, "workload", u64::from(id)), plan));
         let timeout = Duration::from_millis(plan.timeout_ms);
-        Client { id, members, member, timeout, think_ms: plan.think_ms, network, rng, generator, recorder }
+        let access = match Way::of(u64::from(id), plan) {
+            Way::Direct => Access::Direct(Direct::new(id, network)),
+            Way::Grpc => Access::Grpc(Grpc::new(id, network)),
+        };
+        Client { id, members, member, timeout, think_ms: plan.think_ms, access, rng, generator, recorder }
     }
 
     /// Carries out that many operations.
@@ -67,7 +115,7 @@ impl Client {
         }
         // Taken out, so that it can be used while `ask` has the client.
         let mut generator = self.generator.take().expect("it is put back after each use");
-        match self.ask(self.member, |operation| generator.request(operation)).await {
+        match self.ask(self.member, |operation| generator.ask(operation)).await {
             Outcome::Ok(response) => generator.saw(&response),
             Outcome::Failed { .. } => {}
             Outcome::Unknown => {
@@ -80,58 +128,24 @@ impl Client {
     }
 
     /// Asks one member one thing, and records what came of it.
-    pub async fn ask(&mut self, member: NodeId, request: impl FnOnce(u64) -> Request) -> Outcome {
+    pub async fn ask<A: Into<Ask>>(&mut self, member: NodeId, ask: impl FnOnce(u64) -> A) -> Outcome {
         let asked = Server { member: member.0, incarnation: 0 };
-        let (token, path, body) = {
+        let (token, request, context) = {
             let mut recorder = self.recorder.borrow_mut();
-            let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), request);
-            let (path, body) = encode(recorder.request(&token));
-            (token, path, body)
+            let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), ask);
+            let request = recorder.request(&token).clone();
+            let context = Context { operation: OperationId(token.operation), path: Some(recorder.path(&token)) };
+            (token, request, context)
         };
-        let call = self.network.client_call(self.id, member, path, body, token.operation);
-        let answer = match madsim::time::timeout(self.timeout, call).await {
-            Ok(Ok(reply)) => wire::decode(reply),
-            _ => None,
-        };
+        let call = self.access.call(member, context, &request);
+        let answer = madsim::time::timeout(self.timeout, call).await.ok().flatten();
         let mut recorder = self.recorder.borrow_mut();
         let (server, outcome) = match answer {
-            Some(answer) => {
-                let server = Server { member: member.0, incarnation: u64::from(answer.incarnation) };
-                let outcome = match answer.result {
-                    Ok(body) => Outcome::Ok(decode(recorder.request(&token), body)),
-                    Err((code, message)) => Outcome::of_status(code, &message),
-                };
-                (Some(server), outcome)
-            }
+            Some(Answer { incarnation, outcome }) => (Some(Server { member: member.0, incarnation }), outcome),
             None => (None, Outcome::Unknown),
         };
         let operation = recorder.complete(token, server, outcome.clone(), true_now_ns());
         tracing::debug!("{operation}");
         outcome
-    }
-}
-
-/// The method and the encoded form of a request.
-pub fn encode(request: &Request) -> (&'static str, Bytes) {
-    match request {
-        Request::Range(message) => ("/etcdserverpb.KV/Range", message.encode_to_vec().into()),
-        Request::Put(message) => ("/etcdserverpb.KV/Put", message.encode_to_vec().into()),
-        Request::DeleteRange(message) => ("/etcdserverpb.KV/DeleteRange", message.encode_to_vec().into()),
-        Request::Txn(message) => ("/etcdserverpb.KV/Txn", message.encode_to_vec().into()),
-        Request::Compact(message) => ("/etcdserverpb.KV/Compact", message.encode_to_vec().into()),
-    }
-}
-
-/// The response to a request, from its encoded form.
-fn decode(request: &Request, body: Bytes) -> Response {
-    fn message<M: Message + Default>(body: Bytes) -> M {
-        M::decode(body).expect("the simulated network carries bytes whole, and the services encode what they answer")
-    }
-    match request {
-        Request::Range(_) => Response::Range(message(body)),
-        Request::Put(_) => Response::Put(message(body)),
-        Request::DeleteRange(_) => Response::DeleteRange(message(body)),
-        Request::Txn(_) => Response::Txn(message(body)),
-        Request::Compact(_) => Response::Compact(message(body)),
     }
 }

@@ -1,0 +1,74 @@
+//! What a member offers to clients, by both ways in.
+//!
+//! ```text
+//!   direct ──► encoded message ─────────────────────► dispatch ──► the services of `core`
+//!   gRPC ────► HTTP/2 on a connection ──► headers ──► Routes ────► the same
+//! ```
+//!
+//! A client's operation and a member's incarnation are for judges, and no part of the protocol. Over gRPC they travel in
+//! headers that only this file and the client know.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use seedbed_core::api::OperationId;
+use seedbed_core::grpc::{self, Routes};
+use seedbed_core::node::Node;
+
+use crate::network::{ByteStream, ClientRequest, SimTransport};
+use crate::runtime::MadsimRuntime;
+use crate::wire;
+
+/// Lets clients in, to the life of the member that has this number.
+pub fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: u32) {
+    let kv = node.kv();
+    transport.serve_clients(Arc::new(move |request: ClientRequest| {
+        let kv = kv.clone();
+        Box::pin(async move {
+            let result = kv.dispatch(&request.method, request.context, request.body).await;
+            wire::encode(incarnation, result)
+        })
+    }));
+    let service = Marked { routes: node.routes(), incarnation: incarnation.into() };
+    transport.serve_streams(Arc::new(move |stream: ByteStream| {
+        let service = service.clone();
+        Box::pin(async move {
+            if let Err(error) = grpc::serve_connection::<MadsimRuntime, _>(stream, service, pending()).await {
+                tracing::debug!(%error, "a connection has ended");
+            }
+        })
+    }));
+}
+
+/// The services, with what judges need: the operation of a request, which core takes as an extension, and the
+/// incarnation that answered.
+#[derive(Clone)]
+struct Marked {
+    routes: Routes,
+    incarnation: HeaderValue,
+}
+
+impl Service<Request<Incoming>> for Marked {
+    type Response = grpc::Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<grpc::Response, Infallible>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let operation =
+            request.headers().get(wire::OPERATION_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(operation) = operation {
+            request.extensions_mut().insert(OperationId(operation));
+        }
+        let (answer, incarnation) = (self.routes.call(request), self.incarnation.clone());
+        Box::pin(async move {
+            let mut response = answer.await?;
+            response.headers_mut().insert(wire::INCARNATION_HEADER, incarnation);
+            Ok(response)
+        })
+    }
+}
