@@ -77,11 +77,6 @@ pub(crate) fn expected(request: &Request, state: &Kv) -> Expected {
                 if depth(txn) == TXN_DEPTH_MAX + 1 { This(Fault::TooManyOperations.outcome()) } else { Undecodable };
             Expected { etcd: Unasked, server, model: Unasked }
         }
-        // `size-of-reads`
-        Request::Txn(txn) if bytes > REQUEST_BYTES_MAX && Fault::of(request).is_none() => {
-            debug_assert!(operations(txn).all(|operation| matches!(operation, request_op::Request::RequestRange(_))));
-            Expected { etcd: Etcds, server: This(Fault::TooLarge.outcome()), model: Etcds }
-        }
         // `put-after-delete`
         Request::Txn(txn) if Fault::of(request).is_none() && state.deletes_what_it_needs(txn) => {
             let refused = Refusal::KeyNotFound.outcome();
