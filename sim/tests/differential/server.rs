@@ -69,7 +69,7 @@ impl Program {
 /// A running server with an empty store. It ends when this is dropped.
 pub(crate) struct Server {
     pub(crate) channel: Channel,
-    child: Child,
+    _process: Process,
     /// Its data, and what it has said.
     folder: TempDir,
 }
@@ -93,7 +93,7 @@ impl Server {
         let folder = folder().expect("a folder for a server's data");
         let [client, peer] = [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let log = File::create(log_path(&folder)).expect("a file for what the server says");
-        let mut child = Command::new(&program.path)
+        let process = Command::new(&program.path)
             // Both take flags from variables, too.
             .env_clear()
             .args(program.arguments)
@@ -109,9 +109,9 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.path.display()));
-        let Some(stream) = connect(&mut child, client).await else {
+        let mut process = Process(process);
+        let Some(stream) = connect(&mut process, client).await else {
             eprintln!("{} did not listen on {client}; it said:\n{}", program.path.display(), said(&folder));
-            end(&mut child);
             return None;
         };
         let authority = client.to_string().parse().expect("an address is an authority");
@@ -120,7 +120,7 @@ impl Server {
         // Ours listens before it has a leader, and answers serializable reads without one.
         let linearizable = Request::Range(RangeRequest { key: "ready".into(), ..RangeRequest::default() });
         match ask(&channel, &linearizable).await {
-            Outcome::Ok(_) => Some(Server { channel, child, folder }),
+            Outcome::Ok(_) => Some(Server { channel, _process: process, folder }),
             refused => panic!("{} is not ready: {refused:?}; it said:\n{}", program.path.display(), said(&folder)),
         }
     }
@@ -131,16 +131,15 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
+/// A child process, which does not outlive this.
+struct Process(Child);
 
-fn end(child: &mut Child) {
-    // It may have ended by itself.
-    let _ = child.kill();
-    let _ = child.wait();
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// In memory where the system has such a folder: what is compared does not depend on the disk.
@@ -175,13 +174,13 @@ fn free_port() -> u16 {
 }
 
 /// `None` if the server ends, or does not listen in time.
-async fn connect(child: &mut Child, address: SocketAddr) -> Option<TcpStream> {
+async fn connect(process: &mut Process, address: SocketAddr) -> Option<TcpStream> {
     for _ in 0..KNOCKS {
         if let Ok(stream) = TcpStream::connect(address).await {
             stream.set_nodelay(true).expect("an option that every TCP socket has");
             return Some(stream);
         }
-        if child.try_wait().expect("the state of a child process").is_some() {
+        if process.0.try_wait().expect("the state of a child process").is_some() {
             return None;
         }
         TokioRuntime::sleep(BETWEEN_KNOCKS).await;
