@@ -17,7 +17,7 @@
 //!         \    |    /
 //!      evidence  mutant  log         who watches from inside; what is planted; what is said
 //!           \    |    /
-//!          trace   rng               the rolling hash of a run; one random stream a component
+//!       trace   rng   shrink         the rolling hash of a run; one random stream a component; what a failure takes
 //! ```
 //!
 //! Dependencies run downwards, but that `runtime` and the world name each other's types. The store does not know that any
@@ -50,6 +50,7 @@ pub mod rng;
 pub mod run;
 pub mod runtime;
 pub mod service;
+pub mod shrink;
 pub mod trace;
 pub mod wire;
 pub mod workload;

@@ -14,24 +14,30 @@ use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUn
 
 /// Whether a condition holds as of `main`: for each key of its range, or, if there is none, for the zero of its target.
 ///
-/// A value has no zero: a missing key's value compares as false, whichever way it is compared.
+/// A value has no zero: a missing key's value compares as false, whichever way it is compared. Numbers that name no target
+/// or no result are taken as etcd takes them: such a target equals every operand, such a result holds for every order.
 pub(crate) fn holds(index: &Index, main: i64, rows: &impl Rows, compare: &Compare) -> Result<bool, StoreError> {
     let mut exists = false;
     for (key, found) in index.range(KeyRange::new(&compare.key, &compare.range_end), main) {
         exists = true;
-        if !judge(compare.result(), order_of(compare, key, found, rows)?) {
+        if !judge(compare, order_of(compare, key, found, rows)?) {
             return Ok(false);
         }
     }
     if exists {
         return Ok(true);
     }
-    Ok(compare.target() != CompareTarget::Value && judge(compare.result(), 0.cmp(&operand(compare))))
+    Ok(match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Value) => false,
+        Ok(_) => judge(compare, 0.cmp(&operand(compare))),
+        Err(_) => judge(compare, Ordering::Equal),
+    })
 }
 
 /// How the key's property lies to the operand.
 fn order_of(compare: &Compare, key: &Bytes, found: Found, rows: &impl Rows) -> Result<Ordering, StoreError> {
-    Ok(match compare.target() {
+    let Ok(target) = CompareTarget::try_from(compare.target) else { return Ok(Ordering::Equal) };
+    Ok(match target {
         CompareTarget::Version => found.version.cmp(&operand(compare)),
         CompareTarget::Create => found.created.cmp(&operand(compare)),
         CompareTarget::Mod => found.modified.main.cmp(&operand(compare)),
@@ -57,11 +63,12 @@ fn operand(compare: &Compare) -> i64 {
     }
 }
 
-fn judge(result: CompareResult, order: Ordering) -> bool {
-    match result {
-        CompareResult::Equal => order.is_eq(),
-        CompareResult::NotEqual => order.is_ne(),
-        CompareResult::Greater => order.is_gt(),
-        CompareResult::Less => order.is_lt(),
+fn judge(compare: &Compare, order: Ordering) -> bool {
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Err(_) => true,
     }
 }

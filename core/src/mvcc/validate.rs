@@ -12,6 +12,10 @@ use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, R
 /// etcd's default for the operations in one list of a txn.
 pub const TXN_OPS_MAX: usize = 128;
 
+/// Levels of txns within txns. A level takes two of the hundred levels of messages that are decoded at all, which protects
+/// the stack, and an answer has one more at its end.
+pub const TXN_LEVELS_MAX: usize = 49;
+
 /// A fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
@@ -65,9 +69,9 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Invalid> {
 }
 
 /// Checks a txn, in which no list may have more than so many operations. What a level's longest list takes is not
-/// there for the txns nested in it.
+/// there for the txns nested in it, of which there may be [`TXN_LEVELS_MAX`] levels, the request's own included.
 pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Invalid> {
-    check_txn(request, ops_max)?;
+    check_txn(request, ops_max, TXN_LEVELS_MAX)?;
     // After the number of operations is known to be small.
     changes(&request.success)?;
     changes(&request.failure)?;
@@ -78,7 +82,8 @@ fn check_key(key: &[u8]) -> Result<(), Invalid> {
     if key.is_empty() { Err(Invalid::EmptyKey) } else { Ok(()) }
 }
 
-fn check_txn(request: &TxnRequest, ops_max: usize) -> Result<(), Invalid> {
+fn check_txn(request: &TxnRequest, ops_max: usize, levels_max: usize) -> Result<(), Invalid> {
+    let nested_levels_max = levels_max.checked_sub(1).ok_or(Invalid::TooManyOps)?;
     let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
     let nested_max = ops_max.checked_sub(longest).ok_or(Invalid::TooManyOps)?;
     for compare in &request.compare {
@@ -89,7 +94,7 @@ fn check_txn(request: &TxnRequest, ops_max: usize) -> Result<(), Invalid> {
             Some(Request::RequestRange(request)) => range(request)?,
             Some(Request::RequestPut(request)) => put(request)?,
             Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Request::RequestTxn(request)) => check_txn(request, nested_max)?,
+            Some(Request::RequestTxn(request)) => check_txn(request, nested_max, nested_levels_max)?,
             None => return Err(Invalid::EmptyOp),
         }
     }

@@ -16,6 +16,7 @@
 //! Which leases exist is not known here: a request that names one may succeed, and may be refused for want of it.
 
 mod agreement;
+mod fault;
 mod range;
 mod refusal;
 mod txn;
@@ -30,9 +31,10 @@ use seedbed_proto::etcdserverpb::{
 use seedbed_proto::mvccpb::KeyValue;
 
 pub use self::agreement::difference;
+pub use self::fault::{Fault, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX};
 pub use self::refusal::{Refusal, Refusals};
 pub use self::txn::oldest_read;
-use crate::history::{Request, Response};
+use crate::history::{Outcome, Request, Response};
 
 /// The revision of the empty store.
 pub const FIRST_REVISION: i64 = 1;
@@ -131,6 +133,17 @@ impl Kv {
         self.revision -= 1;
     }
 
+    /// What etcd answers, to the letter, if there are no leases.
+    pub fn answer(&mut self, request: &Request) -> Outcome {
+        if let Some(fault) = Fault::of(request) {
+            return fault.outcome();
+        }
+        if let Some(refusal) = self.refusals_at(request, self.revision, self.compacted).first() {
+            return refusal.outcome();
+        }
+        Outcome::Ok(self.apply(request).expect("there is no reason to refuse it"))
+    }
+
     /// What a member that stands at `revision` and has compacted nothing answers to a range.
     pub fn serializable(&self, range: &RangeRequest, revision: i64) -> Result<RangeResponse, Refusals> {
         let refusals = read_refusals(range.revision, revision, -1);
@@ -147,7 +160,7 @@ impl Kv {
     pub fn refusals_at(&self, request: &Request, revision: i64, compacted: i64) -> Refusals {
         match request {
             Request::Range(range) => read_refusals(range.revision, revision, compacted),
-            Request::Put(put) => self.put_refusals(put, revision),
+            Request::Put(put) => lease_refusal(put).into_iter().chain(self.key_refusal(put, revision)).collect(),
             Request::DeleteRange(_) => Refusals::NONE,
             Request::Txn(txn) => self.txn_refusals(txn, &self.branch(txn, revision), revision, compacted),
             Request::Compact(CompactionRequest { revision: at, .. }) if *at <= compacted => Refusal::Compacted.into(),
@@ -158,15 +171,9 @@ impl Kv {
         }
     }
 
-    fn put_refusals(&self, put: &PutRequest, revision: i64) -> Refusals {
-        let mut refusals = Refusals::NONE;
-        if (put.ignore_value || put.ignore_lease) && self.get(&put.key, revision).is_none() {
-            refusals |= Refusal::KeyNotFound.into();
-        }
-        if put.lease != 0 {
-            refusals |= Refusal::LeaseNotFound.into();
-        }
-        refusals
+    fn key_refusal(&self, put: &PutRequest, revision: i64) -> Option<Refusal> {
+        let needs_key = put.ignore_value || put.ignore_lease;
+        (needs_key && self.get(&put.key, revision).is_none()).then_some(Refusal::KeyNotFound)
     }
 
     fn put(&mut self, put: &PutRequest, changed: &mut bool) -> PutResponse {
@@ -219,6 +226,10 @@ impl Kv {
 /// A header, of which a client's view of the store depends on the revision alone.
 fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..Default::default() })
+}
+
+fn lease_refusal(put: &PutRequest) -> Option<Refusal> {
+    (put.lease != 0).then_some(Refusal::LeaseNotFound)
 }
 
 /// The reasons to refuse a read at revision `at` (0: the current one).

@@ -48,43 +48,62 @@ impl Refusal {
     }
 }
 
-/// A set of reasons. Where several hold, which one a store names is its own choice.
+/// Reasons, each once, in the order in which etcd comes upon them. It names the first; a store may name another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Refusals(u8);
+pub struct Refusals([Option<Refusal>; Refusal::ALL.len()]);
 
 impl Refusals {
     /// No reason.
-    pub const NONE: Refusals = Refusals(0);
+    pub const NONE: Refusals = Refusals([None; Refusal::ALL.len()]);
 
     /// Whether there is no reason at all.
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self == Refusals::NONE
     }
 
     /// Whether this is among the reasons.
     pub fn contains(self, refusal: Refusal) -> bool {
-        self.0 & Refusals::from(refusal).0 != 0
+        self.0.contains(&Some(refusal))
     }
 
     /// Those for which a store must refuse. A lease may exist without the model knowing it.
     pub fn compelling(self) -> Refusals {
-        Refusals(self.0 & !Refusals::from(Refusal::LeaseNotFound).0)
+        self.iter().filter(|refusal| *refusal != Refusal::LeaseNotFound).collect()
     }
 
-    /// Each reason, in the order of their names.
+    /// The one that etcd names.
+    pub fn first(self) -> Option<Refusal> {
+        self.0[0]
+    }
+
+    /// Each reason, in their order.
     pub fn iter(self) -> impl Iterator<Item = Refusal> {
-        Refusal::ALL.into_iter().filter(move |refusal| self.contains(*refusal))
+        self.0.into_iter().flatten()
     }
 }
 
 impl From<Refusal> for Refusals {
     fn from(refusal: Refusal) -> Self {
-        Refusals(1 << refusal as u8)
+        [refusal].into_iter().collect()
+    }
+}
+
+impl FromIterator<Refusal> for Refusals {
+    fn from_iter<I: IntoIterator<Item = Refusal>>(refusals: I) -> Self {
+        let mut all = Refusals::NONE;
+        for refusal in refusals {
+            // There is a place for each reason, so the first of these is it or is free.
+            if let Some(place) = all.0.iter_mut().find(|place| place.is_none_or(|known| known == refusal)) {
+                *place = Some(refusal);
+            }
+        }
+        all
     }
 }
 
 impl BitOrAssign for Refusals {
-    fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
+    /// These first, then the others.
+    fn bitor_assign(&mut self, others: Self) {
+        *self = self.iter().chain(others.iter()).collect();
     }
 }

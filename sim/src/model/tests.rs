@@ -220,6 +220,72 @@ fn a_refused_txn_changes_nothing() {
     assert_eq!(oldest_read(&attempt(4), &response), Some(4));
 }
 
+/// What is named of several reasons, in a store at revision 4 that is compacted to 3.
+#[test]
+fn the_first_reason_is_named() {
+    let mut kv = store(&[("a", "1"), ("a", "2"), ("a", "3")]);
+    kv.apply(&Request::Compact(CompactionRequest { revision: 3, physical: false })).unwrap();
+    let mut refusal = |request: Request| match kv.answer(&request) {
+        Outcome::Failed { code, message } => Refusal::of(code, &message).expect("it depends on the state"),
+        answered => panic!("{answered:?}"),
+    };
+    let mut in_txn = |operations: Vec<request_op::Request>| {
+        refusal(Request::Txn(TxnRequest { success: operations.into_iter().map(op).collect(), ..Default::default() }))
+    };
+    let range_at = |revision| request_op::Request::RequestRange(RangeRequest { revision, ..range("a", "") });
+    let hopeless = PutRequest { ignore_value: true, lease: 7, ..put("x", "") };
+    let leased = PutRequest { lease: 7, ..put("x", "") };
+
+    assert_eq!(in_txn(vec![request_op::Request::RequestPut(hopeless.clone())]), Refusal::KeyNotFound);
+    // Puts before ranges, ranges in their order.
+    assert_eq!(in_txn(vec![range_at(2), request_op::Request::RequestPut(leased)]), Refusal::LeaseNotFound);
+    assert_eq!(in_txn(vec![range_at(2), range_at(5)]), Refusal::Compacted);
+    assert_eq!(in_txn(vec![range_at(5), range_at(2)]), Refusal::FutureRevision);
+    // Only on its own, a range may name a negative revision.
+    assert_eq!(in_txn(vec![range_at(-1)]), Refusal::Compacted);
+    // On its own, a put is refused for its lease first.
+    assert_eq!(refusal(Request::Put(hopeless)), Refusal::LeaseNotFound);
+    assert_eq!(read(&mut kv, RangeRequest { revision: -1, ..range("a", "") }).count, 1);
+}
+
+#[test]
+fn a_txn_cannot_need_what_it_has_deleted() {
+    let mut kv = store(&[("a", "1")]);
+    let needs = || op(request_op::Request::RequestPut(PutRequest { ignore_value: true, ..put("a", "") }));
+    let deletes = || op(request_op::Request::RequestDeleteRange(delete("a", "\0")));
+    let puts = || op(request_op::Request::RequestPut(put("a", "2")));
+    let nested = |success| op(request_op::Request::RequestTxn(TxnRequest { success, ..Default::default() }));
+    let of = |success| TxnRequest { success, ..Default::default() };
+    for (success, deleted) in [
+        (vec![deletes(), needs()], true),
+        (vec![nested(vec![deletes()]), needs()], true),
+        (vec![needs(), deletes()], false),
+        (vec![deletes(), puts(), needs()], false),
+    ] {
+        let txn = of(success);
+        assert_eq!(kv.deletes_what_it_needs(&txn), deleted, "{txn:?}");
+        let before = kv.clone();
+        assert_eq!(kv.apply(&Request::Txn(txn)).is_err(), deleted);
+        kv = before;
+    }
+    let missing = of(vec![op(request_op::Request::RequestPut(PutRequest { ignore_lease: true, ..put("x", "") }))]);
+    assert!(!kv.deletes_what_it_needs(&missing), "that is found before anything is done");
+}
+
+#[test]
+fn numbers_that_name_nothing_compare_as_in_etcd() {
+    let mut kv = store(&[("a", "1")]);
+    let mut succeeds = |compare| txn(&mut kv, TxnRequest { compare: vec![compare], ..Default::default() }).succeeded;
+    let version = |key, result| compare(key, result, CompareTarget::Version, TargetUnion::Version(9));
+    for key in ["a", "x"] {
+        assert!(succeeds(Compare { result: 4, ..version(key, CompareResult::Equal) }), "no result always holds");
+        assert!(succeeds(Compare { target: 5, ..version(key, CompareResult::Equal) }), "no target is equal");
+        assert!(!succeeds(Compare { target: 5, ..version(key, CompareResult::Less) }));
+    }
+    let value = compare("x", CompareResult::Equal, CompareTarget::Value, TargetUnion::Value(b("")));
+    assert!(!succeeds(Compare { result: 4, ..value }), "a value that is not there is not compared");
+}
+
 #[test]
 fn the_last_change_can_be_taken_back() {
     let mut kv = store(&[("a", "1"), ("b", "2")]);

@@ -4,9 +4,11 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 use seedbed_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use seedbed_proto::etcdserverpb::{Compare, RequestOp, ResponseOp, TxnRequest, TxnResponse, request_op, response_op};
+use seedbed_proto::etcdserverpb::{
+    Compare, DeleteRangeRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse, request_op, response_op,
+};
 
-use super::{Kv, Refusals, Version, header, read_refusals};
+use super::{Kv, Refusal, Refusals, Version, header, lease_refusal, read_refusals};
 use crate::history::{Request, Response};
 
 /// Which way a txn goes. Every compare, nested ones too, sees the store as it was before the txn.
@@ -18,6 +20,20 @@ pub(super) struct Branch {
 
 fn way(txn: &TxnRequest, succeeded: bool) -> &[RequestOp] {
     if succeeded { &txn.success } else { &txn.failure }
+}
+
+/// Calls `visit` with each operation on the way, those of nested txns in their place.
+fn visit_operations<'a>(txn: &'a TxnRequest, branch: &Branch, visit: &mut impl FnMut(&'a request_op::Request)) {
+    let mut nested = branch.nested.iter();
+    for operation in way(txn, branch.succeeded).iter().filter_map(|op| op.request.as_ref()) {
+        match operation {
+            request_op::Request::RequestTxn(txn) => {
+                let branch = nested.next().expect("each nested txn on the way has its branch");
+                visit_operations(txn, branch, visit);
+            }
+            _ => visit(operation),
+        }
+    }
 }
 
 impl Kv {
@@ -46,24 +62,62 @@ impl Kv {
             return all;
         }
         let zero = Version { modified: 0, created: 0, version: 0, lease: 0, value: Bytes::new() };
-        compare.target() != CompareTarget::Value && compares(compare, &zero)
+        compare.target != CompareTarget::Value as i32 && compares(compare, &zero)
     }
 
+    /// All puts are looked at before any range, and last what only turns out on the way.
     pub(super) fn txn_refusals(&self, txn: &TxnRequest, branch: &Branch, revision: i64, compacted: i64) -> Refusals {
-        let mut refusals = Refusals::NONE;
-        let mut nested = branch.nested.iter();
-        for op in way(txn, branch.succeeded) {
-            refusals |= match &op.request {
-                Some(request_op::Request::RequestRange(range)) => read_refusals(range.revision, revision, compacted),
-                Some(request_op::Request::RequestPut(put)) => self.put_refusals(put, revision),
-                Some(request_op::Request::RequestTxn(txn)) => {
-                    let branch = nested.next().expect("each nested txn on the way has its branch");
-                    self.txn_refusals(txn, branch, revision, compacted)
-                }
-                Some(request_op::Request::RequestDeleteRange(_)) | None => Refusals::NONE,
-            };
-        }
+        let mut refusals = self.checked_refusals(txn, branch, revision, compacted);
+        refusals |= self.own_refusal(txn, branch, revision).into_iter().collect();
         refusals
+    }
+
+    /// What etcd finds before it carries anything out.
+    fn checked_refusals(&self, txn: &TxnRequest, branch: &Branch, revision: i64, compacted: i64) -> Refusals {
+        let (mut of_puts, mut of_ranges) = (Refusals::NONE, Refusals::NONE);
+        visit_operations(txn, branch, &mut |operation| match operation {
+            // Unlike a put on its own, this one is refused for want of its key before it is for want of its lease.
+            request_op::Request::RequestPut(put) => {
+                let refusals = self.key_refusal(put, revision).into_iter().chain(lease_refusal(put));
+                of_puts |= refusals.collect();
+            }
+            request_op::Request::RequestRange(range) => {
+                of_ranges |= inner_read_refusals(range.revision, revision, compacted);
+            }
+            request_op::Request::RequestDeleteRange(_) | request_op::Request::RequestTxn(_) => {}
+        });
+        of_puts |= of_ranges;
+        of_puts
+    }
+
+    /// A put needs a key that the txn itself has deleted before.
+    fn own_refusal(&self, txn: &TxnRequest, branch: &Branch, revision: i64) -> Option<Refusal> {
+        let mut before: Vec<&request_op::Request> = Vec::new();
+        let mut refusal = None;
+        visit_operations(txn, branch, &mut |operation| {
+            if let request_op::Request::RequestPut(put) = operation
+                && (put.ignore_value || put.ignore_lease)
+            {
+                let last = before.iter().rev().find_map(|operation| match operation {
+                    request_op::Request::RequestPut(other) if other.key == put.key => Some(true),
+                    request_op::Request::RequestDeleteRange(delete) if spans(delete, &put.key) => Some(false),
+                    _ => None,
+                });
+                if !last.unwrap_or_else(|| self.get(&put.key, revision).is_some()) {
+                    refusal = Some(Refusal::KeyNotFound);
+                }
+            }
+            before.push(operation);
+        });
+        refusal
+    }
+
+    /// Whether etcd's checks let a txn pass that cannot be carried out: it deletes what it needs. etcd 3.4 panics there,
+    /// on every member.
+    pub fn deletes_what_it_needs(&self, txn: &TxnRequest) -> bool {
+        let branch = self.branch(txn, self.revision);
+        let checked = self.checked_refusals(txn, &branch, self.revision, self.compacted);
+        checked.is_empty() && self.own_refusal(txn, &branch, self.revision).is_some()
     }
 
     pub(super) fn txn(&mut self, txn: &TxnRequest, branch: &Branch, changed: &mut bool) -> TxnResponse {
@@ -87,41 +141,58 @@ impl Kv {
                 ResponseOp { response }
             })
             .collect();
-        let revision = self.revision + i64::from(*changed);
-        TxnResponse { header: header(revision), succeeded: branch.succeeded, responses }
+        // As etcd leaves it to nested txns; the outermost gets its own later.
+        TxnResponse { header: header(0), succeeded: branch.succeeded, responses }
     }
 }
 
+/// Whether a deletion reaches a key.
+fn spans(delete: &DeleteRangeRequest, key: &Bytes) -> bool {
+    match &delete.range_end {
+        end if end.is_empty() => delete.key == key,
+        end if &end[..] == b"\0" => delete.key <= key,
+        end => (&delete.key..end).contains(&key),
+    }
+}
+
+/// Reading within a txn is refused for a negative revision below the compacted one, too.
+fn inner_read_refusals(at: i64, revision: i64, compacted: i64) -> Refusals {
+    if at < 0 && at < compacted { Refusal::Compacted.into() } else { read_refusals(at, revision, compacted) }
+}
+
+/// A target that does not exist is equal to whatever it is compared with; a result that does not exist always holds.
 fn compares(compare: &Compare, version: &Version) -> bool {
     let number = |given: Option<i64>, actual: i64| actual.cmp(&given.unwrap_or(0));
     let union = compare.target_union.as_ref();
-    let ordering = match compare.target() {
-        CompareTarget::Version => number(
+    let ordering = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => number(
             union.and_then(|union| if let TargetUnion::Version(n) = union { Some(*n) } else { None }),
             version.version,
         ),
-        CompareTarget::Create => number(
+        Ok(CompareTarget::Create) => number(
             union.and_then(|union| if let TargetUnion::CreateRevision(n) = union { Some(*n) } else { None }),
             version.created,
         ),
-        CompareTarget::Mod => number(
+        Ok(CompareTarget::Mod) => number(
             union.and_then(|union| if let TargetUnion::ModRevision(n) = union { Some(*n) } else { None }),
             version.modified,
         ),
-        CompareTarget::Lease => number(
+        Ok(CompareTarget::Lease) => number(
             union.and_then(|union| if let TargetUnion::Lease(n) = union { Some(*n) } else { None }),
             version.lease,
         ),
-        CompareTarget::Value => {
+        Ok(CompareTarget::Value) => {
             let given: &[u8] = if let Some(TargetUnion::Value(value)) = union { value } else { &[] };
             version.value.as_ref().cmp(given)
         }
+        Err(_) => Ordering::Equal,
     };
-    match compare.result() {
-        CompareResult::Equal => ordering == Ordering::Equal,
-        CompareResult::NotEqual => ordering != Ordering::Equal,
-        CompareResult::Greater => ordering == Ordering::Greater,
-        CompareResult::Less => ordering == Ordering::Less,
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => ordering == Ordering::Equal,
+        Ok(CompareResult::NotEqual) => ordering != Ordering::Equal,
+        Ok(CompareResult::Greater) => ordering == Ordering::Greater,
+        Ok(CompareResult::Less) => ordering == Ordering::Less,
+        Err(_) => true,
     }
 }
 

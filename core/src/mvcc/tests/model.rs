@@ -143,28 +143,33 @@ impl Model {
     }
 
     fn check(&self, txn: &TxnRequest) -> Result<(), Refusal> {
+        self.check_each(txn, &|operation| match operation {
+            Request::RequestPut(put) => {
+                let exists = self.history[&self.current].contains_key(&put.key);
+                if (put.ignore_value || put.ignore_lease) && !exists {
+                    return Err(Refusal::KeyNotFound(put.key.clone()));
+                }
+                if put.lease == 0 { Ok(()) } else { Err(Refusal::LeaseNotFound(put.lease)) }
+            }
+            _ => Ok(()),
+        })?;
+        self.check_each(txn, &|operation| match operation {
+            Request::RequestRange(range) if range.revision != 0 => {
+                let (requested, compacted) = (range.revision, self.compacted);
+                if requested > self.current {
+                    return Err(Refusal::FutureRevision { requested, current: self.current });
+                }
+                if requested < compacted { Err(Refusal::Compacted { requested, compacted }) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn check_each(&self, txn: &TxnRequest, check: &dyn Fn(&Request) -> Result<(), Refusal>) -> Result<(), Refusal> {
         for operation in self.branch(txn).1 {
             match operation.request.as_ref().unwrap() {
-                Request::RequestRange(range) if range.revision != 0 => {
-                    let (requested, compacted) = (range.revision, self.compacted);
-                    if requested > self.current {
-                        return Err(Refusal::FutureRevision { requested, current: self.current });
-                    }
-                    if requested < compacted {
-                        return Err(Refusal::Compacted { requested, compacted });
-                    }
-                }
-                Request::RequestPut(put) => {
-                    let exists = self.history[&self.current].contains_key(&put.key);
-                    if (put.ignore_value || put.ignore_lease) && !exists {
-                        return Err(Refusal::KeyNotFound(put.key.clone()));
-                    }
-                    if put.lease != 0 {
-                        return Err(Refusal::LeaseNotFound(put.lease));
-                    }
-                }
-                Request::RequestTxn(nested) => self.check(nested)?,
-                _ => {}
+                Request::RequestTxn(nested) => self.check_each(nested, check)?,
+                operation => check(operation)?,
             }
         }
         Ok(())

@@ -204,6 +204,8 @@ fn compares() {
         let store = example().await;
         let value = |value: &'static str| Value(value.into());
         let ranged = |compare: Compare, end: &'static str| Compare { range_end: end.into(), ..compare };
+        let no_result = |compare| Compare { result: 4, ..compare };
+        let no_target = |compare| Compare { target: -1, ..compare };
         for (what, compare, holds) in [
             ("version", compare("a", Equal, Target::Version, Version(2)), true),
             ("version greater", compare("a", Greater, Target::Version, Version(1)), true),
@@ -226,6 +228,12 @@ fn compares() {
             ("values of a range", ranged(compare("a", Less, Target::Value, value("5")), "c"), true),
             ("no key, zero", ranged(compare("x", Equal, Target::Mod, ModRevision(0)), "z"), true),
             ("no key, value", ranged(compare("x", NotEqual, Target::Value, value("1")), "z"), false),
+            ("no such result", no_result(compare("a", Equal, Target::Version, Version(7))), true),
+            ("no such result, missing key", no_result(compare("x", Equal, Target::Version, Version(7))), true),
+            ("no such result, missing value", no_result(compare("x", Equal, Target::Value, value("1"))), false),
+            ("no such target equals", no_target(compare("a", Equal, Target::Version, Version(7))), true),
+            ("no such target is not greater", no_target(compare("a", Greater, Target::Version, Version(1))), false),
+            ("no such target, missing key", no_target(compare("x", Less, Target::Version, Version(1))), false),
         ] {
             let request = TxnRequest { compare: vec![compare], ..Default::default() };
             let response = apply(&store, |batch| batch.txn(&request)).await.unwrap();
@@ -321,6 +329,21 @@ fn a_refused_txn_writes_nothing() {
         apply(&store, |batch| batch.txn(&other_branch)).await.unwrap();
         apply(&store, |batch| batch.put(&put("first", "2"))).await.unwrap();
         assert_eq!(read(&store, range("first", "")).kvs[0].version, 1, "no trace of the refused puts");
+    });
+}
+
+#[test]
+fn a_txn_is_refused_for_its_puts_before_its_ranges() {
+    run(async {
+        let store = example().await;
+        let future = op(RequestRange(RangeRequest { revision: 9, ..all() }));
+        let missing = op(RequestPut(PutRequest { ignore_value: true, ..put("x", "") }));
+        let nested = |request| op(RequestTxn(TxnRequest { success: vec![request], ..Default::default() }));
+        for success in [vec![future.clone(), missing.clone()], vec![future, nested(missing)]] {
+            let request = TxnRequest { success, ..Default::default() };
+            let refusal = apply(&store, |batch| batch.txn(&request)).await.unwrap_err();
+            assert_eq!(refusal, Refusal::KeyNotFound("x".into()));
+        }
     });
 }
 

@@ -1,5 +1,9 @@
+use prost::Message;
+
 use super::*;
-use crate::proto::etcdserverpb::Compare;
+use crate::proto::etcdserverpb::response_op::Response;
+use crate::proto::etcdserverpb::{Compare, RangeResponse, ResponseOp, TxnResponse};
+use crate::proto::mvccpb::KeyValue;
 
 fn op(request: Request) -> RequestOp {
     RequestOp { request: Some(request) }
@@ -65,6 +69,30 @@ fn nesting_spends_the_same_budget() {
     assert_eq!(judged(vec![txn_op(deletions(TXN_OPS_MAX), vec![])]), Err(Invalid::TooManyOps));
     let compare = vec![Compare { key: "a".into(), ..Default::default() }; TXN_OPS_MAX + 1];
     assert_eq!(txn(&TxnRequest { compare, ..Default::default() }, TXN_OPS_MAX), Err(Invalid::TooManyOps));
+}
+
+#[test]
+fn levels_end_before_a_decoder_does() {
+    let levels = |count| {
+        (1..count).fold(TxnRequest { success: vec![delete_op("a", "")], ..Default::default() }, |txn, _| TxnRequest {
+            success: vec![op(Request::RequestTxn(txn))],
+            ..Default::default()
+        })
+    };
+    let deepest = levels(TXN_LEVELS_MAX);
+    assert_eq!(txn(&deepest, TXN_OPS_MAX), Ok(()));
+    assert_eq!(txn(&levels(TXN_LEVELS_MAX + 1), TXN_OPS_MAX), Err(Invalid::TooManyOps));
+
+    // The deepest answer that it can have.
+    let found = RangeResponse { kvs: vec![KeyValue { version: 1, ..Default::default() }], ..Default::default() };
+    let answer = (1..TXN_LEVELS_MAX)
+        .fold(answered(Response::ResponseRange(found)), |txn, _| answered(Response::ResponseTxn(txn)));
+    assert_eq!(TxnResponse::decode(&answer.encode_to_vec()[..]), Ok(answer));
+    assert_eq!(TxnRequest::decode(&deepest.encode_to_vec()[..]), Ok(deepest));
+}
+
+fn answered(response: Response) -> TxnResponse {
+    TxnResponse { responses: vec![ResponseOp { response: Some(response) }], ..Default::default() }
 }
 
 #[test]

@@ -1,0 +1,158 @@
+//! The same requests to real etcd, to the server and to the checker's model, one after the other: the same answers.
+//!
+//! ```text
+//!   generator ── a request ──► parties ──┬── etcd        a process    what it answers is right,
+//!       ▲                                ├── the server  a process    but for what DEVIATIONS.md lists
+//!       └── what was answered ───────────┴── the model   in here
+//!
+//!   a difference ──► shrunk: fewer, simpler requests, each try on new servers with empty stores
+//! ```
+//!
+//! Every field of a response counts, and code and text of an error; of identifiers and terms only whether they are there.
+//!
+//! It needs etcd 3.4 and a server that was built with the same profile:
+//!
+//! ```sh
+//! cargo build --release -p seedbed-core --features server
+//! cargo test --release -p seedbed-sim --features external-programs --test differential -- --nocapture
+//! ```
+//!
+//! `ETCD` is etcd's path if it is not in the search path; `DIFFERENTIAL_SEED` and `DIFFERENTIAL_REQUESTS` make another run
+//! of it, and `DIFFERENTIAL_SEQUENCE` takes one sequence of it.
+
+mod deviations;
+mod generator;
+mod grpc;
+mod parties;
+mod sequence;
+mod server;
+mod shown;
+mod simpler;
+
+use std::collections::BTreeMap;
+use std::env;
+
+use seedbed_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, request_op, response_op};
+use seedbed_sim::history::{Outcome, Request, Response};
+use seedbed_sim::model::Kv;
+
+use self::parties::Model;
+use self::sequence::{Failure, Sequences};
+use self::server::Program;
+
+/// Requests of a run, unless the environment says otherwise.
+const REQUESTS: u64 = 50_000;
+
+/// Requests from which on a run has to have met every error of the KV service.
+const REQUESTS_FOR_ALL_ERRORS: u64 = 25_000;
+
+const ERRORS: [&str; 12] = [
+    "etcdserver: duplicate key given in txn request",
+    "etcdserver: invalid sort option",
+    "etcdserver: key is not provided",
+    "etcdserver: key not found",
+    "etcdserver: lease is provided",
+    "etcdserver: mvcc: required revision has been compacted",
+    "etcdserver: mvcc: required revision is a future revision",
+    "etcdserver: request is too large",
+    "etcdserver: requested lease not found",
+    "etcdserver: too many operations in txn request",
+    "etcdserver: value is provided",
+    "Error, decoded message length too large",
+];
+
+fn model() -> Model {
+    let mut kv = Kv::new();
+    Box::new(move |request| kv.answer(request))
+}
+
+/// A number of the environment.
+fn number(name: &str) -> Option<u64> {
+    let value = env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number, not {value:?}")))
+}
+
+#[test]
+fn kv_answers_as_etcd_does() {
+    let seed = number("DIFFERENTIAL_SEED").unwrap_or(1);
+    let requests = number("DIFFERENTIAL_REQUESTS").unwrap_or(REQUESTS);
+    let mut sequences = Sequences::new(seed, model);
+    let mut answers = BTreeMap::<(&str, String), u64>::new();
+    let mut asked = 0;
+    let (first, last) = match number("DIFFERENTIAL_SEQUENCE") {
+        Some(only) => (only, only),
+        None => (0, u64::MAX),
+    };
+    let version = Program::etcd().version();
+    assert!(version.contains("etcd Version: 3.4."), "etcd 3.4 is the measure, not\n{version}");
+    println!("seed {seed}");
+    for sequence in first..=last {
+        if asked >= requests {
+            break;
+        }
+        match sequences.play(sequence, requests - asked) {
+            Ok(outcomes) => {
+                asked += outcomes.len() as u64;
+                for (kind, outcome) in outcomes {
+                    *answers.entry((kind, summary(outcome))).or_default() += 1;
+                }
+            }
+            Err(failure) => panic!(
+                "{}\nplay it again with DIFFERENTIAL_SEED={seed} DIFFERENTIAL_SEQUENCE={sequence}",
+                sequences.shrink(*failure)
+            ),
+        }
+    }
+    for ((kind, answer), count) in &answers {
+        println!("{count:>6}  {kind:<12} {answer}");
+    }
+    if asked >= REQUESTS_FOR_ALL_ERRORS {
+        for error in ERRORS {
+            assert!(answers.keys().any(|(_, answer)| answer.starts_with(error)), "no request met {error:?}");
+        }
+    }
+}
+
+fn summary(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Ok(_) => "answered".to_owned(),
+        Outcome::Failed { message, .. } => {
+            message.split(": found").next().unwrap_or_default().chars().take(80).collect()
+        }
+        Outcome::Unknown => "unknown".to_owned(),
+    }
+}
+
+/// A model that forgets, in a txn, what it has deleted.
+fn flawed_model() -> Model {
+    let mut honest = model();
+    Box::new(move |request| {
+        let mut outcome = honest(request);
+        if let Outcome::Ok(Response::Txn(txn)) = &mut outcome {
+            for operation in &mut txn.responses {
+                if let Some(response_op::Response::ResponseDeleteRange(delete)) = &mut operation.response {
+                    delete.prev_kvs.clear();
+                }
+            }
+        }
+        outcome
+    })
+}
+
+#[test]
+fn a_difference_is_found_and_shrunk_to_what_it_takes() {
+    let mut sequences = Sequences::new(1, flawed_model);
+    let failure = (0..40).find_map(|sequence| sequences.play(sequence, 1000).err()).expect("a difference");
+    let Failure { requests, difference } = sequences.shrink(*failure);
+    let [Request::Put(put), Request::Txn(txn)] = &requests[..] else {
+        panic!("a put and a txn are all it takes, not {requests:?}");
+    };
+    let [RequestOp { request: Some(request_op::Request::RequestDeleteRange(delete)) }] =
+        &[&txn.success[..], &txn.failure[..]].concat()[..]
+    else {
+        panic!("a deletion is all it takes, not {txn:?}");
+    };
+    assert_eq!(*delete, DeleteRangeRequest { key: put.key.clone(), prev_kv: true, ..Default::default() });
+    assert_eq!(*put, PutRequest { key: put.key.clone(), ..Default::default() });
+    assert_eq!(difference.who, "the model");
+}
