@@ -13,5 +13,5 @@ fn the_catalogue_is_clean_with_assertions_on() {
         .expect("the binary was built for this test");
     let shown = String::from_utf8_lossy(&sweep.stdout);
     assert!(sweep.status.success(), "{shown}");
-    assert!(shown.contains("24 runs, 0 with a violation; 24 run twice"), "{shown}");
+    assert!(shown.contains("48 runs, 0 with a violation; 48 run twice"), "{shown}");
 }
