@@ -278,6 +278,11 @@ impl<R: Runtime> Node<R> {
         self.kv.clone()
     }
 
+    /// The Cluster service, as this member offers it.
+    pub fn cluster(&self) -> Arc<ClusterService<R>> {
+        self.cluster.clone()
+    }
+
     /// All services that this member offers to clients.
     pub fn routes(&self) -> Routes {
         let bytes_max = self.kv.limits.request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);

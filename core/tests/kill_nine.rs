@@ -92,7 +92,7 @@ impl Client {
             let revision = answer.into_inner().header.expect("every response has a header").revision;
             written.acknowledged.insert(write, revision);
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
-            if write % READ_BACK == 0 {
+            if write.is_multiple_of(READ_BACK) {
                 let request = RangeRequest { key: key(self.number, write).into(), ..RangeRequest::default() };
                 let Ok(Ok(found)) = TokioRuntime::timeout(ANSWER_MAX, kv.range(request)).await else { return };
                 let found = found.into_inner().kvs.first().map(|pair| pair.mod_revision);

@@ -167,6 +167,8 @@ fn pages_for_people_and_probes_are_on_the_clients_port() {
         assert_eq!(metric("etcd_server_is_leader"), 1.0);
         assert_eq!(metric("etcd_server_leader_changes_seen_total"), 1.0);
         assert_eq!(metric("etcd_debugging_mvcc_current_revision"), 2.0);
+        assert!(metric("seedbed_reads_total{path=\"read-index\"}") >= 1.0, "health is a linearizable read");
+        assert_eq!(metric("seedbed_read_fsyncs_total{path=\"read-index\"}"), 0.0);
         assert!(metric("etcd_disk_wal_fsync_duration_seconds_count") >= 1.0);
         assert!(metric("etcd_disk_wal_fsync_duration_seconds_sum") > 0.0);
         assert!(metric("etcd_server_proposals_applied_total") <= metric("etcd_server_proposals_committed_total"));

@@ -8,8 +8,20 @@ use seedbed_sim::plan::{
 };
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 9] =
-    [CALM, PARTITION, FSYNC_DELAY, CRASH_RESTART, UNFLUSHED_LEADER, READ_PATHS, READ_STALL, LEASE_HAZARD, EVERYTHING];
+pub(crate) static CATALOGUE: [Scenario; 12] = [
+    CALM,
+    PARTITION,
+    FSYNC_DELAY,
+    CRASH_RESTART,
+    UNFLUSHED_LEADER,
+    READ_PATHS,
+    READ_STALL,
+    DEPOSED_LEADER,
+    LEASE_DRIFT,
+    LEASE_RESTART,
+    LEASE_HAZARD,
+    EVERYTHING,
+];
 
 /// The scenario of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
@@ -194,6 +206,68 @@ const READ_STALL: Scenario = Scenario {
     // A follower learns of a commit by the next heartbeat at the latest, and that is 80 ms at most.
     read_index_ms: Some(150),
     ..CALM
+};
+
+const DEPOSED_LEADER: Scenario = Scenario {
+    name: "deposed-leader",
+    summary: "a leader is deposed and does not hear of it, while old answers are still on their way to it",
+    cluster: ClusterRanges { members: &[(2, 3), (1, 5)], ..CALM.cluster },
+    workload: WorkloadRanges { clients: [10, 16], timeout_ms: [1_000, 2_000], ..CALM.workload },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        families: &[
+            Family {
+                kind: FamilyKind::SlowLink { latency_us: [150_000, 600_000], jitter_us: [100_000, 1_000_000] },
+                count: [4, 7],
+                for_ms: [800, 3_000],
+                brief_percent: 0,
+                aims: &[(1, Aim::Leader)],
+            },
+            Family { count: [4, 7], for_ms: [600, 2_500], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ONE_WAY },
+        ],
+    },
+    ..CALM
+};
+
+const LEASE_DRIFT: Scenario = Scenario {
+    name: "lease-drift",
+    summary: "clocks drift as far as was declared while leaders are cut off: lease reads stay linearizable",
+    cluster: ClusterRanges { members: &[(2, 3), (1, 5)], lease_drift_ppm: Some([400_000, 400_000]), ..CALM.cluster },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        families: &[
+            Family { count: [6, 10], for_ms: [400, 1_500], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
+            Family { count: [3, 6], for_ms: [1_000, 4_000], ..BRIDGE },
+            Family {
+                kind: FamilyKind::Drift { ppm: [350_000, 400_000] },
+                count: [8, 12],
+                for_ms: [2_000, 6_000],
+                brief_percent: 0,
+                aims: &[(1, Aim::Leader), (2, Aim::Member)],
+            },
+        ],
+    },
+    ..READ_PATHS
+};
+
+const LEASE_RESTART: Scenario = Scenario {
+    name: "lease-restart",
+    summary: "voters restart and forget the lease that they granted to a leader who is cut off meanwhile",
+    cluster: ClusterRanges { members: &[(2, 3), (1, 5)], lease_drift_ppm: Some([0, 10_000]), ..CALM.cluster },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        families: &[
+            Family { count: [6, 10], for_ms: [400, 1_500], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
+            Family { count: [5, 9], brief_percent: 100, aims: &[(1, Aim::Followers)], ..CRASH },
+        ],
+    },
+    ..READ_PATHS
 };
 
 const LEASE_HAZARD: Scenario = Scenario {

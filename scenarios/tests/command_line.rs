@@ -102,6 +102,9 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
             "unflushed-leader",
             "read-paths",
             "read-stall",
+            "deposed-leader",
+            "lease-drift",
+            "lease-restart",
             "lease-hazard",
             "everything"
         ]

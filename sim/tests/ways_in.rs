@@ -9,9 +9,10 @@ use std::time::Duration;
 use madsim::time::{TimeHandle, sleep};
 use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
+use seedbed_sim::ReadPath;
 use seedbed_sim::client::Client;
 use seedbed_sim::evidence;
-use seedbed_sim::history::{Outcome, Recorder, Request, Response};
+use seedbed_sim::history::{Ask, Outcome, Recorder, Request, Response};
 use seedbed_sim::network::{Address, Network};
 use seedbed_sim::plan::{Mix, WorkloadPlan};
 use seedbed_sim::runtime::{Simulation, create_node, pause, resume};
@@ -155,6 +156,22 @@ fn the_number_of_an_operation_reaches_the_log_and_the_incarnation_comes_back() {
             assert_eq!(ask(&mut clients.grpc, 1, get("key")).await, Outcome::Unknown);
             members.boot(1).await.expect("its own disk");
             members.leader().await;
+        }
+    });
+}
+
+#[test]
+fn a_read_goes_by_the_path_that_was_asked_for_whichever_way_it_came_in() {
+    Simulation::new(1).expect(|| async {
+        let members = Members::start(1, |_| {}).await;
+        let Clients { mut grpc, mut direct, .. } = Clients::new(&members.network);
+        for client in [&mut grpc, &mut direct] {
+            for path in [ReadPath::ReadIndex, ReadPath::Log] {
+                let reads = || members.node(1).read_counters().get(&path).map_or(0, |counters| counters.reads);
+                let before = reads();
+                value(&client.ask(NodeId(1), |_| Ask { request: get("key"), path }).await);
+                assert_eq!(reads(), before + 1, "{path}");
+            }
         }
     });
 }

@@ -147,7 +147,7 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
             batch.set_meta(APPLIED, &encode(&ahead));
             batch.commit()?;
             // Whoever makes the store durable now, for a snapshot, makes the index durable without the data.
-            R::sleep(Duration::from_micros(100)).await;
+            R::sleep(Duration::from_millis(2)).await;
             batch = self.store.begin().await?;
         }
         let mut applying = Applying::<R>::new(batch, self.progress.clone(), entries.len());

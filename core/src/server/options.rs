@@ -388,7 +388,8 @@ mod tests {
 
     #[test]
     fn bad_flags_are_refused_with_one_line_that_names_them() {
-        let cases: [&[&str]; 14] = [
+        let cases: [&[&str]; 15] = [
+            &["--lease-read-drift-ppm", "1000000"],
             &["--election-timeout", "400"],
             &["--election-timeout", "60000"],
             &["--heartbeat-interval", "0"],

@@ -21,6 +21,10 @@
 //!
 //! Acknowledgements are not simulated: a link that is cut in one direction only still carries the other direction's bytes,
 //! and a reader's progress is known to a waiting writer at once.
+//!
+//! madsim's own streams cannot be the carrier. Their reader sleeps for a millisecond at least before each chunk, whatever the
+//! latency; latency is drawn from the generator that also schedules; a cut link refuses connections; and a crash looks like
+//! an orderly end, at once.
 
 mod carrier;
 mod connection;
