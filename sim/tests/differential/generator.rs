@@ -329,10 +329,12 @@ impl Generator {
 
     /// A txn in a txn in a txn, with something to read and to write in the middle.
     fn deep_txn(&mut self) -> TxnRequest {
-        let depth = match self.rng.between(0, 3) {
-            0 => self.rng.between(TXN_DEPTH_MAX as u64 + 1, TXN_OPERATIONS_MAX as u64 + 1),
-            1 => TXN_DEPTH_MAX as u64,
-            _ => self.rng.between(2, TXN_DEPTH_MAX as u64),
+        let deepest = TXN_DEPTH_MAX as u64;
+        let depth = match self.rng.between(0, 4) {
+            0 => deepest,
+            1 => deepest + 1,
+            2 => self.rng.between(deepest + 2, TXN_OPERATIONS_MAX as u64 + 1),
+            _ => self.rng.between(2, deepest),
         };
         let range = self.range();
         let key = self.rng.pick(&self.keys).clone();

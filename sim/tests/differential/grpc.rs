@@ -55,10 +55,8 @@ impl Decoder for Encoded {
     }
 }
 
-/// What a server answers. Every error counts as an answer: that of a broken connection equals no other server's.
-///
-/// # Panics
-/// If the answer is not what the protocol makes of it.
+/// What a server answers. Every error counts as an answer: that of a broken connection, or of an answer that is not of the
+/// protocol, equals no other server's.
 pub(crate) async fn ask(channel: &Channel, request: &Request) -> Outcome {
     let (path, encoded) = match request {
         Request::Range(range) => ("/etcdserverpb.KV/Range", range.encode_to_vec()),
@@ -75,7 +73,7 @@ pub(crate) async fn ask(channel: &Channel, request: &Request) -> Outcome {
     let message = tonic::Request::new(Bytes::from(encoded));
     let answer = grpc.unary(message, PathAndQuery::from_static(path), Encoded);
     match TokioRuntime::timeout(PATIENCE, answer).await {
-        Ok(Ok(answer)) => Outcome::Ok(decoded(request, answer.into_inner())),
+        Ok(Ok(answer)) => decoded(request, answer.into_inner()),
         Ok(Err(status)) => failed(&status),
         Err(_) => failed(&Status::deadline_exceeded(format!("no answer within {PATIENCE:?}"))),
     }
@@ -85,18 +83,26 @@ fn failed(status: &Status) -> Outcome {
     Outcome::Failed { code: status.code() as i32, message: status.message().to_owned() }
 }
 
-fn decoded(request: &Request, answer: Bytes) -> Response {
-    fn whole<M: Message + Default>(answer: Bytes) -> M {
-        let message = M::decode(answer.clone()).expect("an answer of the request's kind");
-        assert_eq!(message.encode_to_vec(), answer, "an answer with fields that the protocol here does not know");
-        message
+fn decoded(request: &Request, answer: Bytes) -> Outcome {
+    fn whole<M: Message + Default>(answer: Bytes) -> Result<M, String> {
+        let message =
+            M::decode(answer.clone()).map_err(|error| format!("an answer that cannot be decoded: {error}"))?;
+        if message.encode_to_vec() == answer {
+            Ok(message)
+        } else {
+            Err("an answer with fields that the protocol here does not know".to_owned())
+        }
     }
-    match request {
-        Request::Range(_) => Response::Range(whole(answer)),
-        Request::Put(_) => Response::Put(whole(answer)),
-        Request::DeleteRange(_) => Response::DeleteRange(whole(answer)),
-        Request::Txn(_) => Response::Txn(whole(answer)),
-        Request::Compact(_) => Response::Compact(whole(answer)),
+    let response = match request {
+        Request::Range(_) => whole(answer).map(Response::Range),
+        Request::Put(_) => whole(answer).map(Response::Put),
+        Request::DeleteRange(_) => whole(answer).map(Response::DeleteRange),
+        Request::Txn(_) => whole(answer).map(Response::Txn),
+        Request::Compact(_) => whole(answer).map(Response::Compact),
+    };
+    match response {
+        Ok(response) => Outcome::Ok(response),
+        Err(unreadable) => failed(&Status::unknown(unreadable)),
     }
 }
 

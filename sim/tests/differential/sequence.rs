@@ -77,9 +77,17 @@ impl Sequences {
             tries += 1;
             self.replay(requests).is_some()
         };
-        let shortest = shortest(&failure.requests, &mut fails);
-        let simplest = simplest(&shortest, simpler, &mut fails);
-        let failure = self.replay(&simplest).expect("it has just failed");
+        let mut smallest = failure.requests;
+        loop {
+            let shorter = shortest(&smallest, &mut fails);
+            let simpler = simplest(&shorter, simpler, &mut fails);
+            // A request that is simpler may need fewer others.
+            if simpler == smallest {
+                break;
+            }
+            smallest = simpler;
+        }
+        let failure = self.replay(&smallest).expect("it has just failed");
         println!("shrunk to {} requests in {tries} tries", failure.requests.len());
         failure
     }
