@@ -19,7 +19,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use openraft::AsyncRuntime;
 use seedbed_benches::load::{self, Answered, Ask, Background, Caller, Until};
-use seedbed_benches::servers::{Cluster, Member, Program};
+use seedbed_benches::servers::{Cluster, Program};
 use seedbed_benches::{reports, verdict};
 use seedbed_core::read::ReadPath;
 use seedbed_core::runtime::tokio::TokioRuntime;
@@ -40,7 +40,7 @@ const FLAGS: [&str; 4] = ["--log-level", "warn", "--lease-read-drift-ppm", "1000
 const HOW: &str = "Real servers as child processes on loopback, data on the disk, servers and readers on the same cores. \
     Each reader reads a key of 128 bytes, waits, and reads the next. Rates are medians of ten samples; mean and p99 are \
     over all reads of these; the members' counters include the reads before, which warmed up. Reads, rounds and waiting \
-    are those of the member that was asked, messages and fsyncs those of all. Writers, where there are any, aim at 500 \
+    are those of the member that was asked, messages, fsyncs and CPU those of all. Writers, where there are any, aim at 500 \
     puts a second.";
 
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ impl Measuring {
         let readers = Caller::many(member, setting.readers, CONNECTIONS_MAX, Ask::Read(setting.path)).await;
         let writers = if setting.writes { Some(Background::start(leading, WRITES_A_SECOND).await) } else { None };
         let writers = writers.transpose().expect("the leader takes connections");
-        let before = cost(&cluster.members, asked, setting.path).await;
+        let before = cost(cluster, asked, setting.path).await;
         let readers = readers.expect("a member takes connections");
         Measuring { setting, readers, writers, asked, before, samples: Vec::new() }
     }
@@ -97,7 +97,7 @@ impl Measuring {
         let Measuring { setting, writers, asked, before, samples, .. } = self;
         let writes = writers.as_ref().map(Background::rate);
         drop(writers);
-        let after = cost(&cluster.members, asked, setting.path).await;
+        let after = cost(cluster, asked, setting.path).await;
         let mut rates: Vec<f64> = samples.iter().map(Answered::rate).collect();
         rates.sort_unstable_by(f64::total_cmp);
         let rate = rates[rates.len() / 2];
@@ -124,15 +124,17 @@ impl Measuring {
                 fsyncs: after.fsyncs - before.fsyncs,
                 all_fsyncs: after.all_fsyncs - before.all_fsyncs,
                 waited: after.waited - before.waited,
+                cpu: after.cpu.zip(before.cpu).map(|(after, before)| after - before),
             },
         }
     }
 }
 
 /// What reads by a path have cost since the members' start.
-async fn cost(members: &[Member], asked: usize, path: ReadPath) -> ReadCost {
-    let mut cost = ReadCost::default();
-    for (place, member) in members.iter().enumerate() {
+async fn cost(cluster: &Cluster, asked: usize, path: ReadPath) -> ReadCost {
+    let cpu = cluster.cpu().expect("every member runs");
+    let mut cost = ReadCost { cpu: Some(cpu), ..ReadCost::default() };
+    for (place, member) in cluster.members.iter().enumerate() {
         let metrics = member.metrics().await.expect("a member shows its metrics");
         let of_path = |name: &str| metrics.get(&format!("seedbed_{name}{{path=\"{path}\"}}"));
         if place == asked {

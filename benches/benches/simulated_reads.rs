@@ -7,6 +7,7 @@
 //! What was measured is written to `reports/out/simulated_reads.md` and `.svg`, beside the members' own counters.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -103,6 +104,7 @@ fn cost(cluster: &Cluster, path: ReadPath) -> ReadCost {
         fsyncs: counters.fsyncs,
         all_fsyncs: nodes.map(|node| node.wal_stats().syncs).sum(),
         waited: counters.waited,
+        cpu: None,
     }
 }
 
@@ -142,6 +144,7 @@ async fn measure(plan: Plan, path: ReadPath, writes: bool) -> Measured {
         fsyncs: after.fsyncs - before.fsyncs,
         all_fsyncs: after.all_fsyncs - before.all_fsyncs,
         waited: after.waited - before.waited,
+        cpu: None,
     };
     measured
 }
@@ -186,23 +189,26 @@ fn simulated_reads(criterion: &mut Criterion) {
             let writing = if writes { "writes" } else { "quiet" };
             let mut group = criterion.benchmark_group(format!("simulated-read/{writing}/{path}"));
             group.sample_size(SAMPLES as usize).sampling_mode(SamplingMode::Flat).nresamples(1_000);
-            group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_millis(1));
+            // A run takes what it takes, however many reads it is asked for: the least that criterion accepts to warm up, and
+            // enough of the rest for it not to complain.
+            group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(20));
             for fsync_ms in FSYNC_MS {
                 let fsync = Duration::from_millis(fsync_ms);
-                let mut measured = false;
-                let mut seed = 0;
+                let mut samples = BTreeMap::new();
+                let mut next = 0;
                 group.bench_function(BenchmarkId::from_parameter(format!("{fsync_ms}ms")), |bencher| {
-                    measured = true;
                     bencher.iter_custom(|reads| {
-                        seed = (seed + 1) % SAMPLES;
+                        let seed = next % SAMPLES;
+                        next += 1;
                         let plan = plan(seed, fsync);
                         let run = Simulation::new(seed).expect(move || measure(plan, path, writes));
-                        run.took.mul_f64(reads as f64 / READS as f64)
+                        let took = run.took.mul_f64(reads as f64 / READS as f64);
+                        samples.insert(seed, run);
+                        took
                     });
                 });
-                if measured {
-                    let run = |seed| Simulation::new(seed).expect(move || measure(plan(seed, fsync), path, writes));
-                    points.push(point(path, fsync, writes, (0..SAMPLES).map(run).collect()));
+                if !samples.is_empty() {
+                    points.push(point(path, fsync, writes, samples.into_values().collect()));
                 }
             }
             group.finish();

@@ -79,6 +79,8 @@ pub struct ReadCost {
     pub all_fsyncs: u64,
     /// What all reads waited before they could read.
     pub waited: Duration,
+    /// The processor time of all members in that time; `None` where there is no processor to speak of.
+    pub cpu: Option<Duration>,
 }
 
 impl ReadPaths {
@@ -104,10 +106,12 @@ impl ReadPaths {
             "fsyncs for reads",
             "all fsyncs",
             "waited, mean",
+            "CPU each",
             "under fault",
         ]);
         for point in &self.points {
             let ReadPoint { cost, .. } = point;
+            let each = |sum: Duration| micros(sum.div_f64(cost.reads.max(1) as f64));
             table.add_row([
                 point.members.to_string(),
                 point.role.clone(),
@@ -124,11 +128,12 @@ impl ReadPaths {
                 cost.messages.to_string(),
                 cost.fsyncs.to_string(),
                 cost.all_fsyncs.to_string(),
-                micros(cost.waited.div_f64(cost.reads.max(1) as f64)),
+                each(cost.waited),
+                cost.cpu.map_or_else(|| "-".to_owned(), each),
                 point.verdict.clone(),
             ]);
         }
-        for column in table.column_iter_mut().skip(3).take(13) {
+        for column in table.column_iter_mut().skip(3).take(14) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let _ = writeln!(page, "{table}");
@@ -205,7 +210,13 @@ mod tests {
             mean: Duration::from_micros(250),
             p99: Duration::from_millis(2),
             failed: 0,
-            cost: ReadCost { reads: 40, rounds: 4, waited: Duration::from_millis(10), ..ReadCost::default() },
+            cost: ReadCost {
+                reads: 40,
+                rounds: 4,
+                waited: Duration::from_millis(10),
+                cpu: Some(Duration::from_millis(2)),
+                ..ReadCost::default()
+            },
         }
     }
 
@@ -241,6 +252,7 @@ mod tests {
             "0",
             "0",
             "250 µs",
+            "50 µs",
             "linearizable",
         ];
         assert_eq!(cells, expected);
