@@ -31,15 +31,23 @@ impl Medium {
         }
     }
 
+    /// A new folder, which is removed when it is dropped.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn temporary(self) -> io::Result<TempDir> {
+        let parent = self.parent();
+        tempfile::Builder::new().prefix(".bench-").tempdir_in(parent).map_err(|error| {
+            io::Error::new(error.kind(), format!("no folder for the bench in {}: {error}", parent.display()))
+        })
+    }
+
     /// A new data folder.
     ///
     /// # Errors
     /// The file system's.
     pub fn folder(self) -> io::Result<Folder> {
-        let parent = self.parent();
-        let temporary = tempfile::Builder::new().prefix(".bench-").tempdir_in(parent).map_err(|error| {
-            io::Error::new(error.kind(), format!("no folder for the bench in {}: {error}", parent.display()))
-        })?;
+        let temporary = self.temporary()?;
         let disk = TokioDisk::open(temporary.path())?;
         Ok(Folder { disk, _temporary: temporary })
     }
