@@ -111,7 +111,7 @@ fn cost(cluster: &Cluster, path: ReadPath) -> ReadCost {
 async fn measure(plan: Plan, path: ReadPath, writes: bool) -> Measured {
     let cluster = RefCell::new(Cluster::start(&plan));
     converge::first_leader(&cluster, PATIENCE).await.expect("a cluster at peace elects a leader");
-    let cluster = cluster.borrow();
+    let cluster = cluster.into_inner();
     let leader = cluster.leader().expect("it has one");
     let network = cluster.network.clone();
     assert!(put(&network, 1, leader, 0).await, "a cluster at peace takes a put");

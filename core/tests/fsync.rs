@@ -171,7 +171,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 fn check(events: &[Event], clients: &BTreeMap<u16, usize>) -> (usize, usize) {
     let is_log = |file: &str| Path::new(file).parent().is_some_and(|folder| folder.ends_with("wal"));
     // Of each client: replies so far.
-    let mut replies = vec![0; CLIENTS];
+    let mut replies = [0; CLIENTS];
     // What is written and not synced, what a thread's sync will make durable, and what is.
     let mut written: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     let mut syncing: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
