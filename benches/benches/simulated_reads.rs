@@ -111,7 +111,7 @@ fn cost(cluster: &Cluster, path: ReadPath) -> ReadCost {
 async fn measure(plan: Plan, path: ReadPath, writes: bool) -> Measured {
     let cluster = RefCell::new(Cluster::start(&plan));
     converge::first_leader(&cluster, PATIENCE).await.expect("a cluster at peace elects a leader");
-    let cluster = cluster.borrow();
+    let cluster = cluster.into_inner();
     let leader = cluster.leader().expect("it has one");
     let network = cluster.network.clone();
     assert!(put(&network, 1, leader, 0).await, "a cluster at peace takes a put");
@@ -188,7 +188,7 @@ fn simulated_reads(criterion: &mut Criterion) {
         for path in ReadPath::ALL {
             let writing = if writes { "writes" } else { "quiet" };
             let mut group = criterion.benchmark_group(format!("simulated-read/{writing}/{path}"));
-            group.sample_size(SAMPLES as usize).sampling_mode(SamplingMode::Flat).nresamples(1_000);
+            group.sample_size(SAMPLES as usize).sampling_mode(SamplingMode::Flat).nresamples(1_001);
             // A run takes what it takes, however many reads it is asked for: the least that criterion accepts to warm up, and
             // enough of the rest for it not to complain.
             group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(20));
