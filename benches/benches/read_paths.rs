@@ -180,7 +180,7 @@ fn read_paths(criterion: &mut Criterion) {
             let writing = if setting.writes { "writes" } else { "quiet" };
             let group = format!("read/{members}-member{plural}/{}/{writing}/{}", setting.role(), setting.path);
             let mut group = criterion.benchmark_group(group);
-            group.sample_size(SAMPLES).sampling_mode(SamplingMode::Flat).nresamples(1_000);
+            group.sample_size(SAMPLES).sampling_mode(SamplingMode::Flat).nresamples(1_001);
             group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
             group.throughput(Throughput::Elements(setting.readers));
             let mut measuring: Option<Measuring> = None;

@@ -188,7 +188,7 @@ fn simulated_reads(criterion: &mut Criterion) {
         for path in ReadPath::ALL {
             let writing = if writes { "writes" } else { "quiet" };
             let mut group = criterion.benchmark_group(format!("simulated-read/{writing}/{path}"));
-            group.sample_size(SAMPLES as usize).sampling_mode(SamplingMode::Flat).nresamples(1_000);
+            group.sample_size(SAMPLES as usize).sampling_mode(SamplingMode::Flat).nresamples(1_001);
             // A run takes what it takes, however many reads it is asked for: the least that criterion accepts to warm up, and
             // enough of the rest for it not to complain.
             group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(20));
