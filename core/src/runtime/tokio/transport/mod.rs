@@ -132,13 +132,13 @@ impl TokioTransport {
         Ok(transport)
     }
 
-    /// Listens on another address as well.
-    pub async fn listen_also(&self, listen_addr: &str) -> io::Result<()> {
-        let (socket, _) = listen(listen_addr).await?;
+    /// Listens on another address as well, and returns it; it names the port if any was asked for.
+    pub async fn listen_also(&self, listen_addr: &str) -> io::Result<SocketAddr> {
+        let (socket, address) = listen(listen_addr).await?;
         let Shared { identity, options, handler, .. } = &*self.shared;
         let listening = listener::start(socket, *identity, *options, handler.clone());
         unpoisoned(&self.shared.listening).push(listening);
-        Ok(())
+        Ok(address)
     }
 
     /// The first address that it listens on, which the others can connect to; it names the port if any was asked for.

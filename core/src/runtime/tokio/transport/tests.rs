@@ -48,6 +48,27 @@ fn members_of_another_cluster_and_wrong_addresses_are_refused() {
     });
 }
 
+#[test]
+fn a_member_is_found_at_each_of_its_addresses_until_it_is_closed() {
+    run(async {
+        let options = TransportOptions::default();
+        let (one, two) = (echo(ONE, CLUSTER, options).await, echo(TWO, CLUSTER, options).await);
+        let addresses = [two.local_addr(), two.listen_also("127.0.0.1:0").await.unwrap()];
+        let at = |address: &SocketAddr| one.set_peers(BTreeMap::from([(TWO, address.to_string())]));
+        for address in &addresses {
+            at(address);
+            assert_eq!(one.call(TWO, Bytes::from_static(b"hi")).await, Ok(Bytes::from_static(b"hi")));
+        }
+        two.close();
+        for address in &addresses {
+            // The other one first, so that this is a new connection.
+            one.set_peers(BTreeMap::new());
+            at(address);
+            assert!(one.call(TWO, Bytes::new()).await.is_err());
+        }
+    });
+}
+
 /// Both ends of a connection learn that the other speaks another version, whoever has called whom.
 #[test]
 fn members_that_speak_another_version_are_told_so() {
