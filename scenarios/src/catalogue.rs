@@ -50,6 +50,7 @@ const CALM: Scenario = Scenario {
         keys: [5, 20],
         value_bytes: [16, 256],
         timeout_ms: [400, 2000],
+        think_thirds: 2,
         mix: MixRanges {
             get: [10, 40],
             get_serializable: [0, 10],
@@ -219,7 +220,7 @@ const DEPOSED_LEADER: Scenario = Scenario {
         reckless_percent: 0,
         families: &[
             Family {
-                kind: FamilyKind::SlowLink { latency_us: [150_000, 600_000], jitter_us: [100_000, 1_000_000] },
+                kind: FamilyKind::SlowLink { latency_us: [500_000, 1_000_000], jitter_us: [0, 300_000] },
                 count: [4, 7],
                 for_ms: [800, 3_000],
                 brief_percent: 0,
@@ -231,23 +232,47 @@ const DEPOSED_LEADER: Scenario = Scenario {
     ..CALM
 };
 
+/// Almost nothing but lease reads, so that a leader that is cut off still has clients: whoever asks it for anything else
+/// waits for an answer that does not come, and asks nothing more.
+const LEASE_READERS: WorkloadRanges = WorkloadRanges {
+    clients: [12, 16],
+    operations: [1_500, 2_500],
+    think_thirds: 6,
+    mix: MixRanges {
+        get: [0, 1],
+        get_serializable: [0, 2],
+        get_log: [0, 1],
+        get_lease: [70, 90],
+        range: [0, 0],
+        put: [8, 15],
+        delete: [0, 2],
+        txn: [0, 2],
+        compact: [0, 0],
+    },
+    ..CALM.workload
+};
+
+/// Leases long enough that others can be elected, write and be answered within what is left of one.
+const LONG_LEASES: ClusterRanges =
+    ClusterRanges { members: &[(2, 3), (1, 5)], election_ms: [500, 1_000], ..CALM.cluster };
+
 const LEASE_DRIFT: Scenario = Scenario {
     name: "lease-drift",
     summary: "clocks drift as far as was declared while leaders are cut off: lease reads stay linearizable",
-    cluster: ClusterRanges { members: &[(2, 3), (1, 5)], lease_drift_ppm: Some([400_000, 400_000]), ..CALM.cluster },
+    cluster: ClusterRanges { lease_drift_ppm: Some([500_000, 500_000]), ..LONG_LEASES },
+    workload: LEASE_READERS,
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
         families: &[
-            Family { count: [6, 10], for_ms: [400, 1_500], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
-            Family { count: [3, 6], for_ms: [1_000, 4_000], ..BRIDGE },
+            Family { count: [4, 7], for_ms: [1_500, 3_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
             Family {
-                kind: FamilyKind::Drift { ppm: [350_000, 400_000] },
+                kind: FamilyKind::Drift { ppm: [400_000, 500_000] },
                 count: [8, 12],
-                for_ms: [2_000, 6_000],
+                for_ms: [3_000, 8_000],
                 brief_percent: 0,
-                aims: &[(1, Aim::Leader), (2, Aim::Member)],
+                aims: &[(2, Aim::Leader), (1, Aim::Member), (1, Aim::Followers)],
             },
         ],
     },
@@ -257,14 +282,16 @@ const LEASE_DRIFT: Scenario = Scenario {
 const LEASE_RESTART: Scenario = Scenario {
     name: "lease-restart",
     summary: "voters restart and forget the lease that they granted to a leader who is cut off meanwhile",
-    cluster: ClusterRanges { members: &[(2, 3), (1, 5)], lease_drift_ppm: Some([0, 10_000]), ..CALM.cluster },
+    cluster: ClusterRanges { lease_drift_ppm: Some([0, 10_000]), ..LONG_LEASES },
+    workload: LEASE_READERS,
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
         families: &[
-            Family { count: [6, 10], for_ms: [400, 1_500], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
-            Family { count: [5, 9], brief_percent: 100, aims: &[(1, Aim::Followers)], ..CRASH },
+            Family { count: [6, 10], for_ms: [1_000, 2_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
+            // Back long before the lease ends, and often enough that some crash meets a fresh isolation.
+            Family { count: [10, 16], for_ms: [20, 200], brief_percent: 0, aims: &[(1, Aim::Followers)], ..CRASH },
         ],
     },
     ..READ_PATHS
@@ -273,20 +300,20 @@ const LEASE_RESTART: Scenario = Scenario {
 const LEASE_HAZARD: Scenario = Scenario {
     name: "lease-hazard",
     summary: "clocks drift further than was declared: lease reads may be stale, which is counted; no other read may be",
-    cluster: ClusterRanges { members: &[(1, 3), (1, 5)], lease_drift_ppm: Some([0, 1_000]), ..CALM.cluster },
+    cluster: ClusterRanges { lease_drift_ppm: Some([0, 1_000]), ..LONG_LEASES },
+    workload: LEASE_READERS,
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
         families: &[
-            Family { count: [4, 8], brief_percent: 40, ..ISOLATE },
-            Family { count: [2, 4], ..BRIDGE },
+            Family { count: [4, 7], for_ms: [1_500, 3_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
             Family {
-                kind: FamilyKind::Drift { ppm: [300_000, 500_000] },
-                count: [4, 8],
-                for_ms: [2_000, 6_000],
+                kind: FamilyKind::Drift { ppm: [400_000, 500_000] },
+                count: [8, 12],
+                for_ms: [3_000, 8_000],
                 brief_percent: 0,
-                aims: ANYBODY,
+                aims: &[(2, Aim::Leader), (1, Aim::Member), (1, Aim::Followers)],
             },
         ],
     },

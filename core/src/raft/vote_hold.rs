@@ -6,7 +6,7 @@ use openraft::raft::VoteRequest;
 use openraft_rt::Instant;
 
 use super::type_config::TypeConfig;
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Mutants, Runtime};
 
 /// A voter that has heard of a leader grants no vote for one lease, and a leader may read by that. A restarted voter does
 /// not remember: it may have granted a lease a moment ago. So it grants nothing until one lease has passed since its
@@ -24,7 +24,8 @@ impl<R: Runtime> VoteHold<R> {
 
     /// From now on, for one lease.
     pub(crate) fn begin(lease: Duration) -> Self {
-        VoteHold { until: Some(R::Instant::now() + lease) }
+        let forgotten = R::Mutants::active(Mutant::VoteInForgottenLease);
+        VoteHold { until: (!forgotten).then(|| R::Instant::now() + lease) }
     }
 
     /// When it ends, if it has not been `none` from the start.

@@ -125,7 +125,9 @@ impl<R: Runtime> Confirmer<R> {
 
     /// Resolves once a quorum has said, to questions asked from now on, that it has promised no greater term.
     pub(super) async fn confirm(&mut self, leadership: &Leadership) -> Result<(), ReadError> {
-        self.context += 1;
+        if !R::Mutants::active(Mutant::ReadContextReused) || self.asked.is_empty() {
+            self.context += 1;
+        }
         self.member.counters.round(ReadPath::ReadIndex);
         let mut still = BTreeSet::from([self.member.node]);
         let voters: BTreeSet<NodeId> = leadership.voters.iter().flatten().copied().collect();

@@ -28,7 +28,7 @@ use super::rounds::{Round, Rounds};
 use super::{ReadError, ReadIndex, ReadOptions, ReadPath};
 use crate::raft::message::PeerRequest;
 use crate::raft::{Raft, Term};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Mutants, Runtime};
 use crate::watermark::Stop;
 
 /// The terms of leases, the same on every member.
@@ -42,7 +42,10 @@ pub struct LeaseOptions {
 
 impl LeaseOptions {
     /// How long a leader trusts its lease, by its own clock.
-    fn trusted(self) -> Duration {
+    fn trusted<R: Runtime>(self) -> Duration {
+        if R::Mutants::active(Mutant::LeaseWithoutMargin) {
+            return self.lease;
+        }
         let drift = f64::from(self.drift_ppm) / 1e6;
         self.lease.mul_f64(((1.0 - drift) / (1.0 + drift)).max(0.0))
     }
@@ -141,7 +144,7 @@ impl<R: Runtime> ByClock<R> {
         let metrics = metrics.borrow_watched();
         let sole = metrics.membership_config.voter_ids().eq([self.member.node]);
         let acked = metrics.last_quorum_acked.map(|acked| acked.into_inner());
-        let in_time = acked.is_some_and(|acked| R::Instant::now() < acked + self.lease.trusted());
+        let in_time = acked.is_some_and(|acked| R::Instant::now() < acked + self.lease.trusted::<R>());
         metrics.current_term == term && !self.given_up.includes(term) && (sole || in_time)
     }
 }

@@ -26,11 +26,17 @@ pub enum Mutant {
     NoOwnTermCheck,
     /// Readers who join while a round is under way are woken with it.
     NotifierSwappedLate,
+    /// A round that is tried again keeps its number, so that late answers to an earlier try count (etcd #20418).
+    ReadContextReused,
+    /// A leader trusts its lease for as long as voters keep it, with no margin for clocks that drift.
+    LeaseWithoutMargin,
+    /// A restarted voter grants votes though it may have granted a lease that it does not remember.
+    VoteInForgottenLease,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 8] = [
+    pub const ALL: [Mutant; 11] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -39,6 +45,9 @@ impl Mutant {
         Mutant::ReadBeforeQuorum,
         Mutant::NoOwnTermCheck,
         Mutant::NotifierSwappedLate,
+        Mutant::ReadContextReused,
+        Mutant::LeaseWithoutMargin,
+        Mutant::VoteInForgottenLease,
     ];
 
     /// The name used on the command line and in plans.
@@ -52,6 +61,9 @@ impl Mutant {
             Mutant::ReadBeforeQuorum => "read-before-quorum",
             Mutant::NoOwnTermCheck => "no-own-term-check",
             Mutant::NotifierSwappedLate => "notifier-swapped-late",
+            Mutant::ReadContextReused => "read-context-reused",
+            Mutant::LeaseWithoutMargin => "lease-without-margin",
+            Mutant::VoteInForgottenLease => "vote-in-forgotten-lease",
         }
     }
 
@@ -66,6 +78,9 @@ impl Mutant {
             Mutant::ReadBeforeQuorum => "a leader answers a read before a quorum says that it still leads",
             Mutant::NoOwnTermCheck => "a new leader reads at a commit index of an earlier term",
             Mutant::NotifierSwappedLate => "a read is answered by a round that began before it",
+            Mutant::ReadContextReused => "an answer to an earlier try confirms a later one",
+            Mutant::LeaseWithoutMargin => "a lease is trusted without a margin for drifting clocks",
+            Mutant::VoteInForgottenLease => "a restarted voter votes within a lease that it had granted",
         }
     }
 }

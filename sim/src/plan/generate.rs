@@ -62,7 +62,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
 fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Draw) -> WorkloadPlan {
     let clients = d.within(ranges.clients);
     let operations = d.within(ranges.operations);
-    // The slot of one operation if the work is to last as long as the faults. The mean pause is a third of it: answers
+    // The slot of one operation if the work is to last as long as the faults. The mean pause is a part of it: answers
     // and time-outs take the rest.
     let slot_ms = act_ms * clients / operations;
     let weights = &ranges.mix;
@@ -72,7 +72,7 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Dra
         operations: operations as u32,
         keys: d.within_u32(ranges.keys),
         value_bytes: d.within_u32(ranges.value_bytes),
-        think_ms: [0, slot_ms * 2 / 3],
+        think_ms: [0, slot_ms * ranges.think_thirds / 3],
         timeout_ms: d.within(ranges.timeout_ms),
         mix: Mix {
             get: d.within_u32(weights.get),
@@ -262,6 +262,7 @@ mod tests {
                 keys: [5, 20],
                 value_bytes: [16, 256],
                 timeout_ms: [400, 2000],
+                think_thirds: 2,
                 mix: MixRanges {
                     get: [1, 30],
                     get_serializable: [0, 10],

@@ -91,6 +91,9 @@ pub struct WorkloadRanges {
     pub value_bytes: Span,
     /// When an operation without an answer counts as unknown.
     pub timeout_ms: Span,
+    /// The longest pause between two operations of a client, in thirds of the time that the act has for each: 2 where
+    /// answers and time-outs take the rest, 6 where they take next to nothing.
+    pub think_thirds: u64,
     /// How often each kind of operation is drawn.
     pub mix: MixRanges,
 }
