@@ -18,6 +18,8 @@ pub struct Summary {
     pub failures: Vec<Failure>,
     /// Runs that were done a second time, to compare their trace hashes.
     pub verified: u64,
+    /// Stale lease reads where some clock drifted further than was declared: counted, and no violation.
+    pub stale_lease_reads: u64,
     /// Whether the sweep was ended before its last seed.
     pub interrupted: bool,
 }
@@ -71,8 +73,13 @@ impl Summary {
     pub fn verdict(&self) -> String {
         let runs = self.rows.iter().map(|row| row.seeds).sum::<u64>();
         let violated = self.failures.len();
+        let stale = match self.stale_lease_reads {
+            0 => String::new(),
+            stale => format!("; {stale} lease reads stale, where clocks drift further than was declared"),
+        };
         let ended = if self.interrupted { "; interrupted before the last seed" } else { "" };
-        format!("{runs} runs, {violated} with a violation; {} run twice to compare trace hashes{ended}", self.verified)
+        let verified = self.verified;
+        format!("{runs} runs, {violated} with a violation; {verified} run twice to compare trace hashes{stale}{ended}")
     }
 
     /// The table for a terminal.
@@ -155,6 +162,7 @@ mod tests {
                 plan: "{}\n".into(),
             }],
             verified: 1,
+            stale_lease_reads: 0,
             interrupted: false,
         }
     }
@@ -169,6 +177,8 @@ mod tests {
         assert!(page.contains("    cargo run --release -- replay gale 7\n"), "{page}");
         assert!(page.contains("`durability`: put of k3 at revision 12 is lost"), "{page}");
         assert!(!page.contains("interrupted"));
+        assert!(!page.contains("stale"));
+        assert!(Summary { stale_lease_reads: 9, ..summary() }.markdown().contains("9 lease reads stale"));
         assert!(Summary { interrupted: true, ..summary() }.markdown().contains("interrupted"));
     }
 

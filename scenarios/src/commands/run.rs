@@ -119,6 +119,7 @@ impl Tally {
         row.virtual_ms += outcome.virtual_ms;
         row.violated += u64::from(run.violated());
         self.summary.verified += u64::from(run.verified);
+        self.summary.stale_lease_reads += outcome.stale_lease_reads;
         if run.violated() {
             progress.line(&format!("{} seed {}: {}", outcome.scenario, outcome.seed, outcome.violations[0].message));
             self.summary.failures.push(FailedRun {
