@@ -1,6 +1,7 @@
 //! One member, wired: disk to log and store, both to raft, raft to the services.
 
 mod hand_over;
+mod newcomer;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,6 +94,12 @@ pub enum StartError {
         /// The last entry that the store has applied.
         applied: u64,
     },
+    /// The disk is empty, and another member has heard of this one before: its disk, with the vote on it, has been lost.
+    #[error(
+        "this member has been in the cluster before, as member {0:x} knows, and its data folder has been lost: without the \
+         vote in it, it must not take part again"
+    )]
+    DiskLost(u64),
     /// openraft refused what it found in the log and the store.
     #[error("raft: {0}")]
     Raft(String),
@@ -219,8 +226,17 @@ impl<R: Runtime> Node<R> {
             }));
         }
         let server =
-            PeerServer::open(raft.clone(), reads.clone(), log.clone(), votes, host.disk.clone()).map(Arc::new)?;
-        host.transport.serve(server.handler());
+            PeerServer::open(raft.clone(), reads.clone(), log.clone(), store.clone(), votes, host.disk.clone())
+                .map(Arc::new)?;
+        host.transport.serve(server.clone().handler());
+        if !log.has_vote() {
+            let others = options.initial_members.iter().copied().filter(|member| *member != options.node);
+            if let Some(NodeId(other)) = newcomer::known_by::<R>(others, &host.transport, election).await {
+                stop.stop();
+                return Err(StartError::DiskLost(other));
+            }
+        }
+        server.admit();
         raft.run();
 
         let members: BTreeMap<NodeId, EmptyNode> =
@@ -235,8 +251,8 @@ impl<R: Runtime> Node<R> {
             raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
         }
         if let Some(attributes) = options.directory.attributes {
-            let (proposer, retry) = (proposer.clone(), options.raft.heartbeat_interval);
-            drop(R::spawn(publish::publish(options.node, attributes, proposer, retry, stop.clone())));
+            let (log, proposer, retry) = (log.clone(), proposer.clone(), options.raft.heartbeat_interval);
+            drop(R::spawn(publish::publish(options.node, attributes, log, proposer, retry, stop.clone())));
         }
         auto_compaction::start(options.auto_compaction, raft.clone(), store.clone(), proposer.clone(), stop.clone());
         let headers = Headers { cluster_id: options.cluster_id, node: options.node, raft: raft.clone() };

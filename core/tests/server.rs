@@ -37,6 +37,7 @@ fn refusal(args: &[&str]) -> (Option<i32>, String) {
 fn one_member_keeps_its_data_over_a_restart() {
     run(async {
         let mut cluster = Cluster::start(1, &[]).await;
+        cluster.published().await;
         let server = &mut cluster.servers[0];
         server.put("k", "before").await;
         let before = server.get("k").await.header.unwrap();
@@ -254,6 +255,22 @@ fn the_first_start_decides_who_a_member_is() {
         let header = after.header.unwrap();
         assert_eq!((header.cluster_id, header.member_id), (before.cluster_id, before.member_id));
         assert_eq!(after.kvs.len(), 1);
+    });
+}
+
+#[test]
+fn a_member_that_has_lost_its_data_folder_is_refused() {
+    run(async {
+        let mut cluster = Cluster::start(3, &[]).await;
+        cluster.published().await;
+        let server = &mut cluster.servers[2];
+        server.stop().await;
+        fs::remove_dir_all(&server.data_dir).unwrap();
+        for _ in 0..2 {
+            server.start();
+            assert_eq!(server.ended().await.code(), Some(1));
+            assert!(server.log().contains("this member has been in the cluster before"), "{}", server.log());
+        }
     });
 }
 

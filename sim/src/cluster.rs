@@ -8,7 +8,7 @@ use madsim::runtime::Handle;
 use madsim::task::NodeId as SimNode;
 use seedbed_core::api::Limits;
 use seedbed_core::auto_compaction::AutoCompaction;
-use seedbed_core::members::Directory;
+use seedbed_core::members::{Attributes, Directory};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, Status};
 use seedbed_core::raft::{NodeId, RaftOptions};
@@ -203,6 +203,7 @@ impl Cluster {
             handle.restart(member.sim);
         }
         member.state = State::Up;
+        let attributes = Attributes { name: format!("m{id}"), client_urls: Vec::new() };
         let options = NodeOptions {
             cluster_id: CLUSTER_ID,
             node: id,
@@ -212,7 +213,7 @@ impl Cluster {
             store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, ..mvcc::Options::default() },
             limits: Limits::default(),
             lease_drift_ppm,
-            directory: Directory::default(),
+            directory: Directory { attributes: Some(attributes), ..Directory::default() },
             auto_compaction: AutoCompaction::default(),
         };
         let transport = network.transport(id);

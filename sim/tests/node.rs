@@ -203,6 +203,30 @@ fn a_member_that_lost_its_log_after_a_snapshot_is_refused() {
 }
 
 #[test]
+fn a_member_that_lost_its_whole_disk_is_refused_as_long_as_another_knows_it() {
+    for seed in 0..3 {
+        Simulation::new(seed).expect(|| async {
+            let mut members = Members::start(3, |_| {}).await;
+            fill(&members.client(), 1, 0..10, 1).await;
+            members.published(1).await;
+            members.stop(3).await;
+            for folder in ["wal", "store"] {
+                empty(members.disk(3), folder).await;
+            }
+            // The refusal itself makes nothing that a second start would take for a member's past.
+            for _ in 0..2 {
+                match members.boot(3).await {
+                    Err(StartError::DiskLost(1 | 2)) => {}
+                    other => panic!("its vote is lost: {other:?}"),
+                }
+            }
+            members.leader().await;
+            fill(&members.client(), 1, 0..10, 2).await;
+        });
+    }
+}
+
+#[test]
 fn a_member_whose_store_was_removed_has_everything_from_its_log() {
     for seed in 0..3 {
         Simulation::new(seed).expect(|| async {

@@ -4,11 +4,8 @@ mod members;
 
 use std::time::Duration;
 
-use madsim::time::{sleep, timeout};
+use madsim::time::sleep;
 use seedbed_core::auto_compaction::AutoCompaction;
-use seedbed_core::members::{Attributes, Directory};
-use seedbed_core::proto::etcdserverpb::MemberListRequest;
-use seedbed_core::proto::etcdserverpb::cluster_server::Cluster;
 use seedbed_core::raft::NodeId;
 use seedbed_sim::evidence;
 use seedbed_sim::runtime::Simulation;
@@ -69,30 +66,13 @@ fn names_reach_every_member_and_come_back_with_a_snapshot() {
         let mut members = Members::start(3, |options| {
             options.raft.snapshot_entries = 20;
             options.raft.keep_entries = 5;
-            // One name for all: the tests' members share their options.
-            let client_urls = vec!["http://10.0.0.1:2379".to_owned()];
-            options.directory = Directory {
-                attributes: Some(Attributes { name: "member".to_owned(), client_urls }),
-                peer_urls: [(NodeId(2), vec!["http://10.0.0.2:2380".to_owned()])].into(),
-            };
+            options.directory.peer_urls = [(NodeId(2), vec!["http://10.0.0.2:2380".to_owned()])].into();
         })
         .await;
         let client = members.client();
-        let named = async |members: &Members, id| {
-            let all = async {
-                loop {
-                    let service = members.node(id).cluster();
-                    let list = service.member_list(tonic::Request::new(MemberListRequest::default())).await;
-                    let list = list.expect("a member lists").into_inner().members;
-                    if list.iter().all(|member| member.name == "member" && !member.client_ur_ls.is_empty()) {
-                        return list;
-                    }
-                    sleep(Duration::from_millis(10)).await;
-                }
-            };
-            timeout(PATIENCE, all).await.expect("all names are known")
-        };
-        let list = named(&members, 3).await;
+        let list = members.published(3).await;
+        assert!(list.iter().all(|member| member.name == format!("m{}", member.id)), "{list:?}");
+        assert_eq!(list[0].client_ur_ls, ["http://10.0.0.1:2379"]);
         assert_eq!(list.iter().map(|member| member.id).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(list[1].peer_ur_ls, ["http://10.0.0.2:2380"]);
         assert!(list.iter().all(|member| !member.is_learner));
@@ -110,7 +90,7 @@ fn names_reach_every_member_and_come_back_with_a_snapshot() {
         members.agree().await;
         let applied = evidence::take().applied.remove(&NodeId(behind)).expect("it has applied some");
         assert!(applied.len() < 60, "it applied {} entries itself: no snapshot was sent", applied.len());
-        named(&members, behind).await;
+        assert_eq!(members.published(behind).await, list);
     });
 }
 

@@ -5,21 +5,26 @@ use std::time::Duration;
 use openraft_rt::Select2;
 
 use crate::members::Attributes;
-use crate::raft::{Command, NodeId, ProposeError, Proposer, Request};
+use crate::raft::{Command, LogStore, NodeId, ProposeError, Proposer, Request};
 use crate::runtime::Runtime;
 use crate::watermark::Stop;
 
-/// Publishes until it has succeeded or the member stops. A time-out leaves open whether it has: to publish twice does no
-/// harm.
+/// Publishes, once there is a vote on the disk, until it has succeeded or the member stops. A time-out leaves open whether it has: to publish twice does no
+/// harm. Whoever is known to others and has no vote is taken for one that has lost its disk.
 pub(super) async fn publish<R: Runtime>(
     member: NodeId,
     attributes: Attributes,
+    log: LogStore<R>,
     proposer: Proposer<R>,
     retry: Duration,
     stop: Stop,
 ) {
     let publishing = async {
         loop {
+            if !log.has_vote() {
+                R::sleep(retry).await;
+                continue;
+            }
             let request = Request::Publish { member, attributes: attributes.clone() };
             match proposer.propose(Command { operation: 0, request }).await {
                 Ok(_) | Err(ProposeError::Stopped) => return,

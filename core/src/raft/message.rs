@@ -40,6 +40,8 @@ pub(crate) enum PeerRequest<R: Runtime> {
     },
     /// A follower asks for an index to read at by the leader's lease.
     LeaseRead,
+    /// A member with an empty disk asks whether it has been a member before.
+    KnowsMe,
 }
 
 /// A piece of a snapshot. Pieces are sent one after the other: one that does not follow the last is refused, and
@@ -84,6 +86,8 @@ pub(crate) enum PeerReply<R: Runtime> {
     Confirm {
         context: u64,
     },
+    /// Whether the asking member has been one before.
+    KnowsYou(bool),
 }
 
 /// A message could not be read.

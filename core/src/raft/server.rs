@@ -1,7 +1,7 @@
 //! The answering side of the peer protocol.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -13,6 +13,8 @@ use super::snapshot::{SnapshotData, Staging};
 use super::vote_hold::VoteHold;
 use super::{LogStore, Raft};
 use crate::ids::NodeId;
+use crate::members::Attributes;
+use crate::mvcc::Store;
 use crate::read::{ReadPath, Reads};
 use crate::runtime::{Handler, Mutant, Mutants, Runtime};
 
@@ -21,23 +23,34 @@ pub struct PeerServer<R: Runtime> {
     raft: Raft<R>,
     reads: Arc<Reads<R>>,
     log: LogStore<R>,
+    store: Store<R::Disk>,
     votes: VoteHold<R>,
+    /// Whether this member takes part. Until then it only tells whom it knows.
+    admitted: AtomicBool,
     staging: Staging<R>,
     /// Appends seen, for the planted bug that forges some of their acknowledgements.
     appends: AtomicU64,
 }
 
 impl<R: Runtime> PeerServer<R> {
-    /// A server that hands what it is asked to `raft` and `reads`, but no vote before `votes` lets it. Empties the folder
-    /// for received snapshots.
+    /// A server that hands what it is asked to `raft` and `reads` once it is [admitted](Self::admit), but no vote before
+    /// `votes` lets it. Empties the folder for received snapshots.
     pub(crate) fn open(
         raft: Raft<R>,
         reads: Arc<Reads<R>>,
         log: LogStore<R>,
+        store: Store<R::Disk>,
         votes: VoteHold<R>,
         disk: R::Disk,
     ) -> std::io::Result<Self> {
-        Ok(PeerServer { raft, reads, log, votes, staging: Staging::open(disk)?, appends: AtomicU64::new(0) })
+        let staging = Staging::open(disk)?;
+        let (admitted, appends) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(PeerServer { raft, reads, log, store, votes, admitted, staging, appends })
+    }
+
+    /// From now on, this member takes part.
+    pub(crate) fn admit(&self) {
+        self.admitted.store(true, Ordering::Release);
     }
 
     /// The handler to give to the transport.
@@ -58,6 +71,11 @@ impl<R: Runtime> PeerServer<R> {
 
     async fn carry_out(&self, from: NodeId, request: PeerRequest<R>) -> PeerReply<R> {
         match request {
+            PeerRequest::KnowsMe => match Attributes::of(from, &self.store) {
+                Ok(attributes) => PeerReply::KnowsYou(attributes != Attributes::default()),
+                Err(error) => PeerReply::Failed(error.to_string()),
+            },
+            _ if !self.admitted.load(Ordering::Acquire) => PeerReply::Failed("it is starting".to_owned()),
             PeerRequest::AppendEntries(append) => {
                 if R::Mutants::active(Mutant::ForgedAppendAck)
                     && !append.entries.is_empty()

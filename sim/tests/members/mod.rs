@@ -12,14 +12,16 @@ use madsim::time::{sleep, timeout};
 use prost::Message;
 use seedbed_core::api::{Context, Limits};
 use seedbed_core::auto_compaction::AutoCompaction;
-use seedbed_core::members::Directory;
+use seedbed_core::members::{Attributes, Directory};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, StartError};
 use seedbed_core::raft::{NodeId, RaftOptions};
 use seedbed_core::runtime::{Disk, File, Host};
 use seedbed_core::wal::WalOptions;
+use seedbed_proto::etcdserverpb::cluster_server::Cluster;
 use seedbed_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    CompactionRequest, CompactionResponse, Member as ListedMember, MemberListRequest, PutRequest, PutResponse,
+    RangeRequest, RangeResponse,
 };
 use seedbed_sim::disk::SimDisk;
 use seedbed_sim::network::{Network, Weather};
@@ -84,7 +86,9 @@ impl Members {
 
     /// Starts a member that does not run, on the disk that it has.
     pub(crate) async fn boot(&mut self, id: u64) -> Result<(), StartError> {
-        let options = NodeOptions { node: NodeId(id), ..self.options.clone() };
+        let attributes = Attributes { name: format!("m{id}"), client_urls: vec![format!("http://10.0.0.{id}:2379")] };
+        let directory = Directory { attributes: Some(attributes), ..self.options.directory.clone() };
+        let options = NodeOptions { node: NodeId(id), directory, ..self.options.clone() };
         let transport = self.network.transport(NodeId(id));
         let member = self.member_mut(id);
         if std::mem::take(&mut member.killed) {
@@ -161,6 +165,21 @@ impl Members {
             }
         };
         timeout(PATIENCE, led).await.expect("a leader is elected")
+    }
+
+    /// What a member lists, once it knows the names of all.
+    pub(crate) async fn published(&self, id: u64) -> Vec<ListedMember> {
+        let named = async {
+            loop {
+                let request = tonic::Request::new(MemberListRequest { linearizable: false });
+                let listed = self.node(id).cluster().member_list(request).await.expect("it runs").into_inner();
+                if listed.members.iter().all(|member| !member.name.is_empty()) {
+                    return listed.members;
+                }
+                sleep(POLL).await;
+            }
+        };
+        timeout(PATIENCE, named).await.expect("members publish themselves")
     }
 
     /// Waits until all members that run have applied the same log, and checks that they hold the same.
