@@ -63,7 +63,13 @@ const CALM: Scenario = Scenario {
             get_lease: [0, 0],
         },
     },
-    faults: FaultRanges { act_ms: [8_000, 12_000], off_percent: 0, reckless_percent: 0, families: &[] },
+    faults: FaultRanges {
+        act_ms: [8_000, 12_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        moments: [0, 0],
+        families: &[],
+    },
     converge_ms: 15_000,
     read_index_ms: None,
 };
@@ -80,6 +86,7 @@ const PARTITION: Scenario = Scenario {
         act_ms: [8_000, 15_000],
         off_percent: 30,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[HALVES, ISOLATE, ONE_WAY, BRIDGE, LOSS],
     },
     ..CALM
@@ -92,6 +99,7 @@ const FSYNC_DELAY: Scenario = Scenario {
         act_ms: [8_000, 15_000],
         off_percent: 20,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[SLOW_FSYNC, STALLED_FSYNC],
     },
     ..CALM
@@ -107,6 +115,7 @@ const CRASH_RESTART: Scenario = Scenario {
         act_ms: [8_000, 15_000],
         off_percent: 0,
         reckless_percent: 25,
+        moments: [0, 0],
         families: &[Family { count: [4, 10], ..CRASH }],
     },
     ..CALM
@@ -122,6 +131,7 @@ const UNFLUSHED_LEADER: Scenario = Scenario {
         act_ms: [8_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[Family { count: [4, 8], ..CRASH_UNFLUSHED }],
     },
     ..CALM
@@ -157,6 +167,7 @@ const READ_PATHS: Scenario = Scenario {
         act_ms: [10_000, 15_000],
         off_percent: 40,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[
             HALVES,
             Family { count: [2, 6], ..ISOLATE },
@@ -196,6 +207,7 @@ const READ_STALL: Scenario = Scenario {
         act_ms: [8_000, 12_000],
         off_percent: 0,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[Family {
             kind: FamilyKind::FsyncStall,
             count: [2, 4],
@@ -213,11 +225,18 @@ const DEPOSED_LEADER: Scenario = Scenario {
     name: "deposed-leader",
     summary: "a leader is deposed and does not hear of it, while old answers are still on their way to it",
     cluster: ClusterRanges { members: &[(2, 3), (1, 5)], ..CALM.cluster },
-    workload: WorkloadRanges { clients: [10, 16], timeout_ms: [1_000, 2_000], ..CALM.workload },
+    // Who waits for the old leader moves on soon, so that others come by and read there.
+    workload: WorkloadRanges {
+        clients: [10, 16],
+        timeout_ms: [300, 700],
+        mix: MixRanges { get: [50, 80], range: [0, 5], delete: [0, 5], txn: [0, 5], ..CALM.workload.mix },
+        ..CALM.workload
+    },
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[
             Family {
                 kind: FamilyKind::SlowLink { latency_us: [500_000, 1_000_000], jitter_us: [0, 300_000] },
@@ -240,13 +259,13 @@ const LEASE_READERS: WorkloadRanges = WorkloadRanges {
     think_thirds: 6,
     mix: MixRanges {
         get: [0, 1],
-        get_serializable: [0, 2],
+        get_serializable: [0, 1],
         get_log: [0, 1],
         get_lease: [70, 90],
         range: [0, 0],
-        put: [8, 15],
-        delete: [0, 2],
-        txn: [0, 2],
+        put: [4, 8],
+        delete: [0, 1],
+        txn: [0, 1],
         compact: [0, 0],
     },
     ..CALM.workload
@@ -265,6 +284,7 @@ const LEASE_DRIFT: Scenario = Scenario {
         act_ms: [10_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[
             Family { count: [4, 7], for_ms: [1_500, 3_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
             Family {
@@ -282,16 +302,18 @@ const LEASE_DRIFT: Scenario = Scenario {
 const LEASE_RESTART: Scenario = Scenario {
     name: "lease-restart",
     summary: "voters restart and forget the lease that they granted to a leader who is cut off meanwhile",
-    cluster: ClusterRanges { lease_drift_ppm: Some([0, 10_000]), ..LONG_LEASES },
+    cluster: ClusterRanges { election_ms: [1_000, 1_500], lease_drift_ppm: Some([0, 10_000]), ..LONG_LEASES },
     workload: LEASE_READERS,
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
+        // An isolation and a crash have to meet within a lease.
+        moments: [4, 5],
         families: &[
-            Family { count: [6, 10], for_ms: [1_000, 2_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
-            // Back long before the lease ends, and often enough that some crash meets a fresh isolation.
-            Family { count: [10, 16], for_ms: [20, 200], brief_percent: 0, aims: &[(1, Aim::Followers)], ..CRASH },
+            Family { count: [5, 8], for_ms: [1_200, 2_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
+            // Back long before the lease ends.
+            Family { count: [5, 8], for_ms: [10, 100], brief_percent: 0, aims: &[(1, Aim::Followers)], ..CRASH },
         ],
     },
     ..READ_PATHS
@@ -306,6 +328,7 @@ const LEASE_HAZARD: Scenario = Scenario {
         act_ms: [10_000, 15_000],
         off_percent: 0,
         reckless_percent: 0,
+        moments: [0, 0],
         families: &[
             Family { count: [4, 7], for_ms: [1_500, 3_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
             Family {
@@ -329,6 +352,7 @@ const EVERYTHING: Scenario = Scenario {
         act_ms: [10_000, 15_000],
         off_percent: 50,
         reckless_percent: 15,
+        moments: [0, 0],
         families: &[HALVES, ISOLATE, ONE_WAY, BRIDGE, LOSS, SLOW_FSYNC, STALLED_FSYNC, CRASH, PAUSE, CRASH_UNFLUSHED],
     },
     ..CALM

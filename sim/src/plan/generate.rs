@@ -14,6 +14,8 @@ use crate::rng::{self, Draw as _};
 /// The first fault waits until there can be a leader and some data.
 const QUIET_MS: u64 = 300;
 /// What the shortest fault lasts.
+/// How far apart the faults of one moment begin at most.
+const MOMENT_MS: u64 = 150;
 const FAULT_MS_MIN: u64 = 5;
 /// How often a place in time is drawn for a fault before it is left out.
 const PLACES: u32 = 8;
@@ -100,14 +102,16 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
         on.push(possible[draw("last-family").within([0, possible.len() as u64 - 1]) as usize]);
     }
 
+    let moments = moments(ranges.moments, act_ms, &mut draw("moments"));
     let mut down = Downtime::default();
     let mut faults = Vec::new();
     for family in on {
         let d = &mut draw(family.kind.name()).after_one();
         let count = d.within(family.count);
         for _ in 0..count {
-            let placed =
-                (0..PLACES).map(|_| window(family, cluster, act_ms, d)).find(|fault| down.admits(fault, limit));
+            let placed = (0..PLACES)
+                .map(|_| window(family, cluster, act_ms, &moments, d))
+                .find(|fault| down.admits(fault, limit));
             if let Some(fault) = placed {
                 down.add(&fault);
                 faults.push(fault);
@@ -118,12 +122,25 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
     faults
 }
 
-/// One fault, somewhere in the act.
-fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, d: &mut Draw) -> Fault {
+/// Times in the act, each in a part of it that is as long as the others'.
+fn moments(count: Span, act_ms: u64, d: &mut Draw) -> Vec<u64> {
+    let count = d.within(count);
+    let part = |nth| QUIET_MS + nth * (act_ms - 2 * QUIET_MS) / count;
+    (0..count).map(|nth| d.within([part(nth), part(nth + 1)])).collect()
+}
+
+/// One fault, at one of the moments; somewhere in the act, if there are none.
+fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], d: &mut Draw) -> Fault {
     let members = cluster.members;
     let aim = if family.aims.is_empty() { None } else { Some(d.weighted(family.aims)) };
     let target = aim.map_or(Target::Everyone, |aim| aim.target(members, d.within([1, members])));
-    let at_ms = d.within([QUIET_MS, act_ms - QUIET_MS]);
+    let at_ms = match moments {
+        [] => d.within([QUIET_MS, act_ms - QUIET_MS]),
+        _ => {
+            let moment = moments[d.within([0, moments.len() as u64 - 1]) as usize];
+            d.within([moment, moment + MOMENT_MS]).min(act_ms - QUIET_MS)
+        }
+    };
     let lasting = d.within(family.for_ms);
     let brief = d.within([FAULT_MS_MIN, cluster.election_ms * 3 / 4]);
     let for_ms = if d.chance(family.brief_percent) { brief } else { lasting };
@@ -275,7 +292,13 @@ mod tests {
                     get_lease: [0, 5],
                 },
             },
-            faults: FaultRanges { act_ms: [8000, 15000], off_percent: 30, reckless_percent: 15, families },
+            faults: FaultRanges {
+                act_ms: [8000, 15000],
+                off_percent: 30,
+                reckless_percent: 15,
+                moments: [0, 0],
+                families,
+            },
             converge_ms: 10_000,
             read_index_ms: None,
         }
@@ -303,6 +326,17 @@ mod tests {
         let without = scenario(CALM).plan(3);
         assert!(without.faults.is_empty());
         assert_eq!(Plan { faults: Vec::new(), ..with }, without);
+    }
+
+    #[test]
+    fn faults_gather_around_moments_where_the_scenario_says_so() {
+        let mut scenario = scenario(ROUGH);
+        scenario.faults.moments = [2, 2];
+        for seed in 0..100 {
+            let at: Vec<u64> = scenario.plan(seed).faults.iter().map(|fault| fault.at_ms).collect();
+            let gaps = at.windows(2).filter(|pair| pair[1] - pair[0] > MOMENT_MS).count();
+            assert!(gaps <= 1, "seed {seed}: {at:?}");
+        }
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub struct FaultRanges {
     pub off_percent: u64,
     /// Of a hundred seeds, how many may have more than a minority of members down at a time by separate faults.
     pub reckless_percent: u64,
+    /// Around how many moments the faults gather, since disasters rarely come alone; 0: each anywhere in the act.
+    pub moments: Span,
     /// The families.
     pub families: &'static [Family],
 }
