@@ -7,20 +7,22 @@
 //! Filters choose points, for instance
 //!
 //! ```sh
-//! cargo build --release -p seedbed-core
+//! cargo build --release --workspace
 //! cargo bench -p seedbed-benches --bench read_paths -- '3-members/leader/quiet/.*/128$'
 //! ```
 //!
 //! What was measured is written to `reports/out/read_paths.md` and `.svg`, beside the members' own counters. Servers,
 //! readers and writers share the machine's cores: ratios are worth more than rates.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use openraft::AsyncRuntime;
 use seedbed_benches::load::{self, Answered, Ask, Background, Caller, Until};
+use seedbed_benches::reports;
 use seedbed_benches::servers::{Cluster, Program};
-use seedbed_benches::{reports, verdict};
+use seedbed_benches::verdict::Verdicts;
 use seedbed_core::read::ReadPath;
 use seedbed_core::runtime::tokio::TokioRuntime;
 use seedbed_reports::{Against, ReadCost, ReadPaths, ReadPoint};
@@ -93,7 +95,7 @@ impl Measuring {
         took
     }
 
-    async fn finish(self, cluster: &Cluster) -> ReadPoint {
+    async fn finish(self, cluster: &Cluster, verdicts: &Verdicts) -> ReadPoint {
         let Measuring { setting, writers, asked, before, samples, .. } = self;
         let writes = writers.as_ref().map(Background::rate);
         drop(writers);
@@ -109,7 +111,7 @@ impl Measuring {
             members: setting.members,
             role: setting.role().to_owned(),
             path: setting.path.to_string(),
-            verdict: verdict::under_fault(setting.path).to_owned(),
+            verdict: verdicts.of(setting.path),
             readers: setting.readers,
             fsync: None,
             writes,
@@ -171,7 +173,7 @@ fn settings(members: u64) -> impl Iterator<Item = Setting> {
 
 fn read_paths(criterion: &mut Criterion) {
     let mut runtime = TokioRuntime::new(2);
-    let mut points = Vec::new();
+    let (mut points, verdicts) = (Vec::new(), OnceCell::new());
     for members in [1, 3] {
         // Started for the first setting that a filter lets through.
         let mut cluster: Option<Cluster> = None;
@@ -191,7 +193,9 @@ fn read_paths(criterion: &mut Criterion) {
             });
             group.finish();
             if let (Some(measuring), Some(cluster)) = (measuring, &cluster) {
-                points.push(runtime.block_on(measuring.finish(cluster)));
+                // Asked once something is measured, while no reader is at work.
+                let verdicts = verdicts.get_or_init(|| Verdicts::ask().unwrap_or_else(|error| panic!("{error}")));
+                points.push(runtime.block_on(measuring.finish(cluster, verdicts)));
             }
         }
     }

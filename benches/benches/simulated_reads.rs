@@ -6,7 +6,7 @@
 //!
 //! What was measured is written to `reports/out/simulated_reads.md` and `.svg`, beside the members' own counters.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use openraft::AsyncRuntime;
 use openraft_rt::Instant as _;
 use prost::Message;
 use seedbed_benches::load::{KEYS, VALUE_BYTES};
-use seedbed_benches::{reports, verdict};
+use seedbed_benches::reports;
+use seedbed_benches::verdict::Verdicts;
 use seedbed_core::api::Context;
 use seedbed_core::raft::NodeId;
 use seedbed_core::read::ReadPath;
@@ -149,7 +150,7 @@ async fn measure(plan: Plan, path: ReadPath, writes: bool) -> Measured {
     measured
 }
 
-fn point(path: ReadPath, fsync: Duration, writes: bool, mut samples: Vec<Measured>) -> ReadPoint {
+fn point(path: ReadPath, fsync: Duration, writes: bool, mut samples: Vec<Measured>, verdicts: &Verdicts) -> ReadPoint {
     let mut rates: Vec<f64> =
         samples.iter().map(|sample| sample.latencies.len() as f64 / sample.took.as_secs_f64()).collect();
     rates.sort_unstable_by(f64::total_cmp);
@@ -170,7 +171,7 @@ fn point(path: ReadPath, fsync: Duration, writes: bool, mut samples: Vec<Measure
         members: 3,
         role: "leader".to_owned(),
         path: path.to_string(),
-        verdict: verdict::under_fault(path).to_owned(),
+        verdict: verdicts.of(path),
         readers: 1,
         fsync: Some(fsync),
         writes: writes.then(|| written as f64 / took.as_secs_f64()),
@@ -183,7 +184,7 @@ fn point(path: ReadPath, fsync: Duration, writes: bool, mut samples: Vec<Measure
 }
 
 fn simulated_reads(criterion: &mut Criterion) {
-    let mut points = Vec::new();
+    let (mut points, verdicts) = (Vec::new(), OnceCell::new());
     for writes in [false, true] {
         for path in ReadPath::ALL {
             let writing = if writes { "writes" } else { "quiet" };
@@ -208,7 +209,8 @@ fn simulated_reads(criterion: &mut Criterion) {
                     });
                 });
                 if !samples.is_empty() {
-                    points.push(point(path, fsync, writes, samples.into_values().collect()));
+                    let verdicts = verdicts.get_or_init(|| Verdicts::ask().unwrap_or_else(|error| panic!("{error}")));
+                    points.push(point(path, fsync, writes, samples.into_values().collect(), verdicts));
                 }
             }
             group.finish();

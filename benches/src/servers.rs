@@ -45,15 +45,22 @@ impl Program {
     /// # Errors
     /// It is not there; the message says how to build it.
     pub fn seedbed(flags: &[&str]) -> io::Result<Self> {
-        let own = std::env::current_exe()?;
-        // A bench is in a folder below the binaries.
-        let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("seedbed-server")).find(|it| it.is_file());
-        let path = found.ok_or_else(|| {
-            let advice = "build it with `cargo build --release -p seedbed-core`";
-            io::Error::new(io::ErrorKind::NotFound, format!("no seedbed-server near {}: {advice}", own.display()))
-        })?;
-        Ok(Program::new(path, flags))
+        Ok(Program::new(beside("seedbed-server")?, flags))
     }
+}
+
+/// A program of the workspace, as built beside this one.
+///
+/// # Errors
+/// It is not there; the message says how to build it.
+pub fn beside(name: &str) -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    // A bench is in a folder below the binaries.
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|it| it.is_file());
+    found.ok_or_else(|| {
+        let advice = "build it with `cargo build --release --workspace`";
+        io::Error::new(io::ErrorKind::NotFound, format!("no {name} near {}: {advice}", own.display()))
+    })
 }
 
 /// A cluster that runs. Its processes are killed, and its data removed, when it is dropped.

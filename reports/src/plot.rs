@@ -33,6 +33,14 @@ impl Scale {
             Scale::Doubling => format!("{:.0}", place.exp2()),
         }
     }
+
+    /// Where the legend covers no line: rates rise with the readers, and times lie either low or high.
+    fn legend(self) -> SeriesLabelPosition {
+        match self {
+            Scale::Linear => SeriesLabelPosition::MiddleRight,
+            Scale::Doubling => SeriesLabelPosition::LowerRight,
+        }
+    }
 }
 
 /// Panels with the same axes. The vertical one is logarithmic.
@@ -98,6 +106,7 @@ impl Plot {
             .x_desc(self.x)
             .y_desc(self.y)
             .x_label_formatter(&|place| self.scale.label(*place))
+            .y_label_formatter(&|value| format!("{value:.0}"))
             .label_style(LABEL)
             .light_line_style(WHITE)
             .draw()
@@ -113,7 +122,7 @@ impl Plot {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(self.scale.legend())
             .label_font(LABEL)
             .background_style(WHITE.mix(0.8))
             .draw()

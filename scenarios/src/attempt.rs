@@ -86,7 +86,7 @@ fn without_answer(plan: &Plan) -> Outcome {
         grpc_operations: 0,
         faults: BTreeMap::new(),
         reads: BTreeMap::new(),
-        stale_lease_reads: 0,
+        staleness: BTreeMap::new(),
         virtual_ms: 0,
     }
 }

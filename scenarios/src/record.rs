@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use seedbed_sim::ReadPath;
+use seedbed_sim::checker::staleness::Staleness;
 use seedbed_sim::outcome::{Operations, ReadCost, Violation};
 use serde::Serialize;
 
@@ -25,7 +26,7 @@ pub(crate) struct RunRecord<'a> {
     faults: u64,
     faults_by_family: &'a BTreeMap<&'static str, u64>,
     reads_by_path: &'a BTreeMap<ReadPath, ReadCost>,
-    stale_lease_reads: u64,
+    staleness_by_path: &'a BTreeMap<ReadPath, Staleness>,
     virtual_ms: u64,
     wall_ms: f64,
     cpu_ms: f64,
@@ -50,7 +51,7 @@ impl<'a> RunRecord<'a> {
             faults: outcome.faults.values().sum(),
             faults_by_family: &outcome.faults,
             reads_by_path: &outcome.reads,
-            stale_lease_reads: outcome.stale_lease_reads,
+            staleness_by_path: &outcome.staleness,
             virtual_ms: outcome.virtual_ms,
             wall_ms: millis(run.wall),
             cpu_ms: millis(run.cpu),

@@ -213,9 +213,13 @@ fn is_default(path: &ReadPath) -> bool {
 }
 
 impl Operation {
-    /// Whether it is a range that was to be read by that path.
-    pub fn reads_by(&self, path: ReadPath) -> bool {
-        matches!(&self.request, Request::Range(range) if !range.serializable) && self.path == path
+    /// By which path it was to be read, if it is a range.
+    pub fn read_path(&self) -> Option<ReadPath> {
+        match &self.request {
+            Request::Range(range) if range.serializable => Some(ReadPath::Serializable),
+            Request::Range(_) => Some(self.path),
+            _ => None,
+        }
     }
 
     /// The response, if there was one.

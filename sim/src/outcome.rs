@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use seedbed_core::read::{PathCounters, ReadPath};
 use serde::Serialize;
 
+use crate::checker::staleness::Staleness;
+
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
@@ -24,8 +26,9 @@ pub struct Outcome {
     pub faults: BTreeMap<&'static str, u64>,
     /// What reads cost all members, by path.
     pub reads: BTreeMap<ReadPath, ReadCost>,
-    /// Lease reads that were stale in a plan in which clocks drift further than was declared: shown, and no violation.
-    pub stale_lease_reads: u64,
+    /// How many reads of each path were answered, and how many of these were stale. Whether they may be is for the judges
+    /// to say.
+    pub staleness: BTreeMap<ReadPath, Staleness>,
     /// Virtual time from the first operation to the verdict.
     pub virtual_ms: u64,
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use seedbed_core::read::ReadPath;
 
-use crate::checker::lease_hazard;
+use crate::checker::staleness;
 use crate::client::{Client, Way};
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
@@ -71,7 +71,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         grpc_operations: by_grpc(&history, plan),
         faults,
         reads,
-        stale_lease_reads: if plan.breaks_leases() { lease_hazard::count(&history) } else { 0 },
+        staleness: staleness::count(&history),
         virtual_ms,
     };
     Run { outcome, history, cpu: cpu + (thread_cpu() - judged_from) }

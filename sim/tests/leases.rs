@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use seedbed_sim::ReadPath;
 use seedbed_sim::outcome::Outcome;
 use seedbed_sim::plan::Plan;
 use seedbed_sim::run::{self, Options};
@@ -83,7 +84,7 @@ fn assert_noticed(mutant: &str, plan: impl Fn(u64) -> Plan) {
 fn clocks_that_drift_beyond_what_was_declared_make_lease_reads_stale_and_that_is_counted() {
     let outcomes = outcomes(|seed| drifting(seed, 1_000));
     assert_no_violation(&outcomes);
-    assert!(outcomes.iter().any(|outcome| outcome.stale_lease_reads > 0));
+    assert!(outcomes.iter().any(|outcome| outcome.staleness[&ReadPath::Lease].stale > 0));
 }
 
 #[test]

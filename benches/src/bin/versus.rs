@@ -1,7 +1,7 @@
 //! The server beside etcd: the same machine, the same minute, the same clients.
 //!
 //! ```sh
-//! cargo build --release -p seedbed-core
+//! cargo build --release --workspace
 //! cargo run --release -p seedbed-benches --bin versus -- --etcd /usr/bin/etcd
 //! ```
 //!

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use seedbed_reports::{Failure as FailedRun, Row, Summary};
+use seedbed_sim::ReadPath;
 use seedbed_sim::plan::Scenario;
 
 use crate::attempt::Runner;
@@ -119,7 +120,9 @@ impl Tally {
         row.virtual_ms += outcome.virtual_ms;
         row.violated += u64::from(run.violated());
         self.summary.verified += u64::from(run.verified);
-        self.summary.stale_lease_reads += outcome.stale_lease_reads;
+        if !run.violated() {
+            self.summary.stale_lease_reads += outcome.staleness.get(&ReadPath::Lease).map_or(0, |lease| lease.stale);
+        }
         if run.violated() {
             progress.line(&format!("{} seed {}: {}", outcome.scenario, outcome.seed, outcome.violations[0].message));
             self.summary.failures.push(FailedRun {

@@ -8,7 +8,8 @@
 //! | [`durable`] | no acknowledged write is lost, all members end alike | client history, final states |
 //! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
 //! | [`read_latency`] | a ReadIndex read waits for nobody's disk | client history |
-//! | [`lease_hazard`] | none: it counts what lease reads show beyond the declared drift | client history |
+//! | [`lease_hazard`] | none: it spares lease reads from the others where clocks drift beyond what was declared | client history |
+//! | [`staleness`] | none: it counts the stale reads of each path | client history |
 //! | [`election`] | at most one leader a term, at most one vote a term | leaders, votes |
 //!
 //! [`search`] is the referee: it decides linearizability for any model by search, on small histories, and every other
@@ -24,3 +25,4 @@ pub mod refusal;
 pub mod replicas;
 pub mod search;
 pub mod serializable;
+pub mod staleness;

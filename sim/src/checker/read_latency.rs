@@ -18,7 +18,7 @@ const AFTERMATH_NS: u64 = 600_000_000;
 /// Judges the ReadIndex reads of a history.
 pub fn check(history: &History, stalls: &[Stall], limit: Option<Duration>) -> Result<(), Violation> {
     let Some(limit) = limit else { return Ok(()) };
-    for read in history.operations.iter().filter(|operation| operation.reads_by(ReadPath::ReadIndex)) {
+    for read in history.operations.iter().filter(|operation| operation.read_path() == Some(ReadPath::ReadIndex)) {
         let took = Duration::from_nanos(read.returned - read.invoked);
         let own_disk = stalls.iter().any(|stall| {
             let until = stall.until.saturating_add(AFTERMATH_NS);
