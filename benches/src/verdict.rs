@@ -56,6 +56,11 @@ impl Verdicts {
         let mut command = Command::new(beside("seedbed")?);
         command.args(["run", SCENARIO, HAZARD, "--seeds", SEEDS, "--json", "--out"]).arg(folder.path());
         let output = command.output()?;
+        // Otherwise it has not come to its end: 1 says that a guarantee was broken.
+        if !matches!(output.status.code(), Some(0 | 1)) {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(io::Error::other(format!("the simulator ended with {}: {said}", output.status)));
+        }
         let mut runs: BTreeMap<(String, ReadPath), Seen> = BTreeMap::new();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let run: Run = serde_json::from_str(line)?;
@@ -65,10 +70,6 @@ impl Verdicts {
                 seen.stale += staleness.stale;
                 seen.violated += u64::from(run.verdict != "ok");
             }
-        }
-        if runs.is_empty() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(io::Error::other(format!("the simulator has run nothing: {said}")));
         }
         Ok(Verdicts { runs })
     }

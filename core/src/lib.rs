@@ -16,8 +16,8 @@
 //!           runtime       Clock, Disk, Transport: all that differs between a server and a simulation
 //! ```
 //!
-//! Dependencies run downwards, but that raft's peer server asks the ReadIndex path for followers. Nothing here knows the simulator: what differs stands behind a trait of
-//! [`runtime`].
+//! Dependencies run downwards, but that raft's peer server asks the read paths for followers. Nothing here knows the
+//! simulator: what differs stands behind a trait of [`runtime`].
 
 pub mod api;
 pub mod auto_compaction;

@@ -36,6 +36,11 @@ impl Attributes {
         batch.set_meta(&kept_as(member), &encode(self));
     }
 
+    /// Whether a member has published anything, as far as this store has applied the log: it has taken part.
+    pub(crate) fn known<D: Disk>(member: NodeId, store: &Store<D>) -> Result<bool, StoreError> {
+        Ok(store.meta(&kept_as(member))?.is_some())
+    }
+
     /// What a member has published, as far as this store has applied the log; empty until it has.
     pub(crate) fn of<D: Disk>(member: NodeId, store: &Store<D>) -> Result<Attributes, StoreError> {
         let kept = store.meta(&kept_as(member))?;

@@ -142,7 +142,7 @@ const DECLARED_PPM: u64 = 200_000;
 
 const READ_PATHS: Scenario = Scenario {
     name: "read-paths",
-    summary: "reads by every path under pause, partition, crash, drift and fsync stall, each held to its own guarantee",
+    summary: "reads by every path under pause, partition, loss, crash, drift and fsync stall, each held to its own guarantee",
     cluster: ClusterRanges {
         members: &[(1, 1), (6, 3), (3, 5)],
         lease_drift_ppm: Some([DECLARED_PPM, DECLARED_PPM]),
@@ -172,24 +172,14 @@ const READ_PATHS: Scenario = Scenario {
             HALVES,
             Family { count: [2, 6], ..ISOLATE },
             Family { count: [2, 5], ..ONE_WAY },
-            Family {
-                kind: FamilyKind::SlowLink { latency_us: [100_000, 600_000], jitter_us: [100_000, 1_500_000] },
-                count: [2, 5],
-                for_ms: [500, 3_000],
-                brief_percent: 0,
-                aims: ANYBODY,
-            },
+            LOSS,
+            SLOW_LINK,
+            SLOW_FSYNC,
             Family { count: [1, 4], ..BRIDGE },
             STALLED_FSYNC,
             Family { brief_percent: 70, ..CRASH },
             Family { count: [2, 5], brief_percent: 10, ..PAUSE },
-            Family {
-                kind: FamilyKind::Drift { ppm: [DECLARED_PPM / 4, DECLARED_PPM] },
-                count: [2, 6],
-                for_ms: [1_000, 6_000],
-                brief_percent: 0,
-                aims: ANYBODY,
-            },
+            DRIFT,
         ],
     },
     ..CALM
@@ -353,7 +343,20 @@ const EVERYTHING: Scenario = Scenario {
         off_percent: 50,
         reckless_percent: 15,
         moments: [0, 0],
-        families: &[HALVES, ISOLATE, ONE_WAY, BRIDGE, LOSS, SLOW_FSYNC, STALLED_FSYNC, CRASH, PAUSE, CRASH_UNFLUSHED],
+        families: &[
+            HALVES,
+            ISOLATE,
+            ONE_WAY,
+            BRIDGE,
+            LOSS,
+            SLOW_LINK,
+            SLOW_FSYNC,
+            STALLED_FSYNC,
+            CRASH,
+            CRASH_UNFLUSHED,
+            PAUSE,
+            DRIFT,
+        ],
     },
     ..CALM
 };
@@ -372,6 +375,20 @@ const LOSS: Family = Family {
     for_ms: [500, 4_000],
     brief_percent: 0,
     aims: &[],
+};
+const SLOW_LINK: Family = Family {
+    kind: FamilyKind::SlowLink { latency_us: [100_000, 600_000], jitter_us: [100_000, 1_500_000] },
+    count: [2, 5],
+    for_ms: [500, 3_000],
+    brief_percent: 0,
+    aims: ANYBODY,
+};
+const DRIFT: Family = Family {
+    kind: FamilyKind::Drift { ppm: [DECLARED_PPM / 4, DECLARED_PPM] },
+    count: [2, 6],
+    for_ms: [1_000, 6_000],
+    brief_percent: 0,
+    aims: ANYBODY,
 };
 const SLOW_FSYNC: Family = Family {
     kind: FamilyKind::FsyncDelay { sync_us: [2_000, 80_000], jitter_us: [0, 120_000] },

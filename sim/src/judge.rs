@@ -17,8 +17,8 @@ use crate::plan::Plan;
 /// Judges a run by what its clients saw, what its members did, and where they ended. Every judge speaks, in a fixed
 /// order, the ones that look deepest first: one mistake often shows in several ways.
 pub fn judge(plan: &Plan, history: &History, evidence: &Evidence, converged: &[Converged]) -> Vec<Violation> {
-    let without_lease_reads = plan.breaks_leases().then(|| lease_hazard::without_lease_reads(history));
-    let history = without_lease_reads.as_ref().unwrap_or(history);
+    let promising_less = plan.breaks_leases().then(|| lease_hazard::as_serializable(history));
+    let history = promising_less.as_ref().unwrap_or(history);
     let placements = Placements::of_log(history, evidence.applied.values().flatten());
     let finals: Vec<_> =
         converged.iter().map(|member| Final { member: member.node.0, everything: member.state.clone() }).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use madsim::time::{sleep, timeout};
 use seedbed_core::raft::NodeId;
+use seedbed_core::read::ReadPath;
 use seedbed_sim::runtime::{Simulation, pause, resume};
 
 use self::members::Members;
@@ -16,6 +17,7 @@ const LIMIT: Duration = Duration::from_secs(7);
 
 const NO_LEADER: &str = "etcdserver: no leader";
 const TIMED_OUT: &str = "etcdserver: request timed out";
+const CONNECTION_LOST: &str = "etcdserver: request timed out, possibly due to connection lost";
 
 /// What keeps within its limit, give or take the network.
 async fn within_limit<T>(call: impl Future<Output = T>) -> T {
@@ -151,7 +153,8 @@ fn without_a_leader_a_change_is_refused_in_time_and_possible_after_healing() {
                 for member in 1..=3 {
                     let name = format!("lost/{pause}/{member}");
                     let refused = within_limit(client.put(member, &name, "x")).await.expect_err("no quorum");
-                    assert!([NO_LEADER, TIMED_OUT].contains(&&refused[..]), "member {member}: {refused}");
+                    let expected = [NO_LEADER, TIMED_OUT, CONNECTION_LOST];
+                    assert!(expected.contains(&&refused[..]), "member {member}: {refused}");
                     never_happened.extend((refused == NO_LEADER).then_some(name));
                     let unread = within_limit(client.get(member, "key")).await.expect_err("no quorum");
                     assert_eq!(unread, TIMED_OUT, "member {member}");
@@ -171,6 +174,26 @@ fn without_a_leader_a_change_is_refused_in_time_and_possible_after_healing() {
             for name in never_happened {
                 assert_eq!(client.get(1, &name).await, Ok(None), "{name} was refused for good");
             }
+        });
+    }
+}
+
+#[test]
+fn no_round_is_run_once_nobody_waits_for_it() {
+    for seed in 0..3 {
+        Simulation::new(seed).expect(|| async {
+            let members = Members::start(3, |_| {}).await;
+            let old = members.leader().await;
+            let cut = members.network.isolate(NodeId(old));
+            within_limit(members.client().get(old, "key")).await.expect_err("it cannot know");
+            // The round that was under way at the end of the limit.
+            sleep(LIMIT).await;
+            let counted = members.node(old).read_counters();
+            assert!(counted[&ReadPath::ReadIndex].rounds > 0);
+            sleep(LIMIT).await;
+            assert_eq!(members.node(old).read_counters(), counted);
+            members.network.heal(cut);
+            members.client().get(old, "key").await.expect("the links are healed");
         });
     }
 }

@@ -39,6 +39,10 @@ pub enum ApiError {
     LeaderChanged,
     /// There was no answer in time: a change may yet take effect.
     Timeout,
+    /// The same, and a leader was elected meanwhile.
+    TimeoutLeaderFailed,
+    /// The same, and a connection to the leader or to a quorum was lost.
+    TimeoutConnectionLost,
     /// The member has not applied the log far enough in time.
     ApplyTimeout,
     /// The member is stopping.
@@ -70,6 +74,12 @@ impl ApiError {
             ApiError::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             ApiError::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
             ApiError::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+            ApiError::TimeoutLeaderFailed => {
+                (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
+            }
+            ApiError::TimeoutConnectionLost => {
+                (Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost")
+            }
             ApiError::ApplyTimeout => {
                 (Code::Unavailable, "etcdserver: request timed out, waiting for the applied index took too long")
             }
@@ -136,6 +146,8 @@ impl From<ProposeError> for ApiError {
         match error {
             ProposeError::NoLeader => ApiError::NoLeader,
             ProposeError::Timeout => ApiError::Timeout,
+            ProposeError::LeaderFailed => ApiError::TimeoutLeaderFailed,
+            ProposeError::ConnectionLost => ApiError::TimeoutConnectionLost,
             ProposeError::LeaderChanged => ApiError::LeaderChanged,
             ProposeError::Stopped => ApiError::Stopped,
         }

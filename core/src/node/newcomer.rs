@@ -14,20 +14,25 @@ use crate::raft::NodeId;
 use crate::raft::message::{PeerReply, PeerRequest, decode, encode};
 use crate::runtime::{Runtime, Transport};
 
+/// How often somebody is asked who does not listen.
+const TRIES: u32 = 20;
+
 /// One of the others that knows this member; nobody, if all have said no or not answered within the limit.
 pub(super) async fn known_by<R: Runtime>(
     others: impl Iterator<Item = NodeId>,
     transport: &R::Transport,
     limit: Duration,
 ) -> Option<NodeId> {
-    let ask = async |other| {
-        let reply = R::timeout(limit, transport.call(other, encode(&PeerRequest::<R>::KnowsMe))).await;
-        let known = match reply {
-            Ok(Ok(reply)) => matches!(decode(&reply), Ok(PeerReply::<R>::KnowsYou(true))),
-            _ => false,
-        };
-        known.then_some(other)
+    let answer = async |other| loop {
+        if let Ok(reply) = transport.call(other, encode(&PeerRequest::<R>::KnowsMe)).await
+            && let Ok(PeerReply::<R>::KnowsYou(known)) = decode(&reply)
+        {
+            return known.then_some(other);
+        }
+        // Nobody listens there yet.
+        R::sleep(limit / TRIES).await;
     };
+    let ask = async |other| R::timeout(limit, answer(other)).await.ok().flatten();
     let asked: FuturesUnordered<_> = others.map(ask).collect();
     let knowing = asked.filter_map(async |known| known);
     std::pin::pin!(knowing).next().await

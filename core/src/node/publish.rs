@@ -9,8 +9,9 @@ use crate::raft::{Command, LogStore, NodeId, ProposeError, Proposer, Request};
 use crate::runtime::Runtime;
 use crate::watermark::Stop;
 
-/// Publishes, once there is a vote on the disk, until it has succeeded or the member stops. A time-out leaves open whether it has: to publish twice does no
-/// harm. Whoever is known to others and has no vote is taken for one that has lost its disk.
+/// Publishes, once there is a vote on the disk, until it has succeeded or the member stops. Whoever is known to others
+/// and has no vote is taken for one that has lost its disk. A time-out leaves open whether it has succeeded: to publish
+/// twice does no harm.
 pub(super) async fn publish<R: Runtime>(
     member: NodeId,
     attributes: Attributes,

@@ -44,6 +44,7 @@ pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Co
         // two: together, the upper half of etcd's range of one to two time-outs.
         election_timeout_min: election / 2,
         election_timeout_max: election,
+        // As the operator says; followers must hear several before they campaign.
         heartbeat_interval: heartbeat,
         // No suppression: a heartbeat also carries the commit index to followers that serve reads.
         heartbeat_min_interval: Some(0),
@@ -58,24 +59,30 @@ pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Co
         // How far behind a learner may be and still be made a voter. A follower gets a snapshot when the entries that it
         // needs have been purged, whatever this says.
         replication_lag_threshold: options.snapshot_entries + options.keep_entries,
+        // By entries, as etcd: what bounds the log is what a restart has to apply.
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
         // Without effect on our network, which chunks by itself.
         snapshot_max_chunk_size: 1 << 20,
+        // For followers that lag a little: entries are cheaper than a snapshot.
         max_in_snapshot_log_to_keep: options.keep_entries,
         // Purging is a mark in the WAL: cheap enough to be done for each entry, pointless to do more often than a few.
         purge_batch_size: 16,
         // Back-pressure on proposals; etcd refuses beyond a gap of 5000 between commit and apply.
         api_channel_size: Some(8192),
+        // Proposals in one turn of the core: as many as one WAL write takes.
         api_batch_capacity: 4096,
         // Latency first: batches form by themselves while an fsync is under way.
         api_batch_linger_ms: 0,
+        // Bounded like the proposals that cause them.
         notification_channel_size: Some(8192),
+        // Batches that wait to be applied: more would only grow while the store is slow.
         state_machine_channel_size: Some(1024),
         // Only for the feature `runtime-stats`, which is off.
         log_stage_capacity: None,
         // Replication need not wait for the next round of the core's loop: the leader's fsync and the followers' run
         // side by side (Raft thesis, section 10.2.1).
         broadcast_submitted_on_append: Some(true),
+        // Time, heartbeats and elections run by themselves; `elect` is off for a while after a restart with leases.
         enable_tick: true,
         enable_heartbeat: true,
         enable_elect: true,
@@ -87,6 +94,7 @@ pub fn openraft_config<R: Runtime>(options: &RaftOptions) -> Result<openraft::Co
         enable_pre_vote: Some(true),
         // After `Unreachable`. Short, since our transport reconnects by itself.
         backoff: "20ms 40ms 80ms ...500ms".to_owned(),
+        // Whoever is to lead must not wait for a back-off first.
         reset_backoff_on_transfer_leader: Some(true),
         // A follower whose log went back has lost data that it acknowledged: never accept it in silence.
         allow_log_reversion: Some(false),

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft_rt::WatchReceiver;
 
 use super::Raft;
 use super::command::{Command, Reply, Request};
 use super::message::{PeerReply, PeerRequest, decode, encode};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Term};
 use crate::read::{Counters, ReadPath};
 use crate::runtime::{Runtime, Transport, TransportError};
 use crate::watermark::Watermark;
@@ -32,6 +33,12 @@ pub enum ProposeError {
     /// There was no answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// There was no answer in time, and a leader was elected meanwhile.
+    #[error("no answer in time, while the leader failed")]
+    LeaderFailed,
+    /// There was no answer in time: the connection to the leader broke, or the leader's to a quorum did.
+    #[error("no answer in time, and a connection was lost")]
+    ConnectionLost,
     /// Leadership changed while it was under way.
     #[error("the leader changed")]
     LeaderChanged,
@@ -90,10 +97,28 @@ impl<R: Runtime> Proposer<R> {
 
     /// Proposes a change and awaits its effect *on this member*, so that whoever asked finds it here when he reads next.
     pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
-        let deadline = <R::Instant as openraft_rt::Instant>::now() + self.limit;
+        let begun = <R::Instant as openraft_rt::Instant>::now();
+        let term = self.raft.metrics().borrow_watched().current_term;
+        let deadline = begun + self.limit;
         match R::timeout_at(deadline, self.propose_until_sent(command, deadline)).await {
             Ok(result) => result,
-            Err(_) => Err(ProposeError::Timeout),
+            Err(_) => Err(self.late(term, begun)),
+        }
+    }
+
+    /// What a client may be told of why there was no answer, as etcd guesses it: a leader of a later term, or a leader
+    /// that has not heard of a quorum since.
+    fn late(&self, term: Term, begun: R::Instant) -> ProposeError {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.current_leader == Some(self.node);
+        let heard = metrics.last_quorum_acked.is_some_and(|acked| acked.into_inner() >= begun);
+        if metrics.current_term > term && metrics.current_leader.is_some() {
+            ProposeError::LeaderFailed
+        } else if leads && !heard {
+            ProposeError::ConnectionLost
+        } else {
+            ProposeError::Timeout
         }
     }
 
@@ -143,7 +168,7 @@ impl<R: Runtime> Proposer<R> {
         let reply = match self.transport.call(leader, encode(&request)).await {
             Ok(reply) => decode::<PeerReply<R>>(&reply),
             Err(TransportError::Unreachable(_)) => return Try::NothingHappened { leader: None },
-            Err(TransportError::Lost(_)) => return Try::Failed(ProposeError::Timeout),
+            Err(TransportError::Lost(_)) => return Try::Failed(ProposeError::ConnectionLost),
         };
         match reply {
             Ok(PeerReply::Propose { index, reply }) => Try::Done { index, reply },

@@ -71,8 +71,8 @@ impl<R: Runtime> PeerServer<R> {
 
     async fn carry_out(&self, from: NodeId, request: PeerRequest<R>) -> PeerReply<R> {
         match request {
-            PeerRequest::KnowsMe => match Attributes::of(from, &self.store) {
-                Ok(attributes) => PeerReply::KnowsYou(attributes != Attributes::default()),
+            PeerRequest::KnowsMe => match Attributes::known(from, &self.store) {
+                Ok(known) => PeerReply::KnowsYou(known),
                 Err(error) => PeerReply::Failed(error.to_string()),
             },
             _ if !self.admitted.load(Ordering::Acquire) => PeerReply::Failed("it is starting".to_owned()),

@@ -11,7 +11,8 @@ use super::ReadPath;
 pub struct PathCounters {
     /// Reads that this member served, or tried to.
     pub reads: u64,
-    /// Rounds that they shared: of this member if it led, of its leader if not.
+    /// Rounds that they shared. A follower counts those in which it asked its leader; the leader counts its own, which
+    /// followers' rounds share with its own readers. A lease read without a lease counts one of ReadIndex as well.
     pub rounds: u64,
     /// Requests to other members that would not have been sent without these reads: of a message that replicates
     /// entries, only if it carries nothing but log reads.

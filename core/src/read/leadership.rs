@@ -104,8 +104,16 @@ impl Leadership {
     }
 }
 
-/// An answer to the question: of whom, and to which try; `None` if it was no.
-type Answer = (NodeId, Option<u64>);
+/// An answer to the question.
+struct Answer {
+    voter: NodeId,
+    /// The try that it was given to.
+    context: u64,
+    still: bool,
+}
+
+/// For how many tries an answer may be late. Nobody counts it; waiting for it is what tells a slow link from a dead one.
+const LATE_TRIES: u32 = 8;
 
 /// Asks the voters.
 pub(super) struct Confirmer<R: Runtime> {
@@ -130,6 +138,8 @@ impl<R: Runtime> Confirmer<R> {
         }
         self.member.counters.round(ReadPath::ReadIndex);
         let mut still = BTreeSet::from([self.member.node]);
+        let mut not_denied: BTreeSet<NodeId> =
+            leadership.voters.iter().flatten().copied().chain([self.member.node]).collect();
         let voters: BTreeSet<NodeId> = leadership.voters.iter().flatten().copied().collect();
         for voter in voters.into_iter().filter(|voter| *voter != self.member.node) {
             self.ask(voter, leadership.term);
@@ -137,11 +147,16 @@ impl<R: Runtime> Confirmer<R> {
         let deadline = R::Instant::now() + self.limit;
         while !leadership.is_quorum(&still) && !R::Mutants::active(Mutant::ReadBeforeQuorum) {
             match R::timeout_at(deadline, self.asked.next()).await {
-                Ok(Some((voter, context))) if context == Some(self.context) => {
-                    still.insert(voter);
+                Ok(Some(answer)) if answer.context != self.context => {}
+                Ok(Some(answer)) if answer.still => {
+                    still.insert(answer.voter);
                 }
-                Ok(Some(_)) => {}
-                // Everybody has answered, and too few with a yes; or it takes too long.
+                Ok(Some(answer)) => {
+                    not_denied.remove(&answer.voter);
+                    if !leadership.is_quorum(&not_denied) {
+                        return Err(ReadError::NotLeader);
+                    }
+                }
                 Ok(None) | Err(_) => return Err(ReadError::Timeout),
             }
         }
@@ -154,11 +169,13 @@ impl<R: Runtime> Confirmer<R> {
         let context = self.context;
         let request: PeerRequest<R> = PeerRequest::Confirm { term, context };
         let transport = self.member.transport.clone();
+        let limit = self.limit * LATE_TRIES;
         self.asked.push(Box::pin(async move {
-            let reply = transport.call(voter, encode(&request)).await;
-            match reply.ok().and_then(|reply| decode::<PeerReply<R>>(&reply).ok()) {
-                Some(PeerReply::Confirm { context }) => (voter, Some(context)),
-                _ => (voter, None),
+            let reply = R::timeout(limit, transport.call(voter, encode(&request))).await;
+            let reply = reply.ok().and_then(Result::ok).and_then(|reply| decode::<PeerReply<R>>(&reply).ok());
+            match reply {
+                Some(PeerReply::Confirm { context }) => Answer { voter, context, still: true },
+                _ => Answer { voter, context, still: false },
             }
         }));
     }

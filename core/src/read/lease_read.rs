@@ -15,7 +15,8 @@
 //! (see [`VoteHold`](crate::raft::VoteHold)). A leader that hands leadership over trusts its lease no more.
 //!
 //! A leader whose lease has run out reads by ReadIndex. A pause between the look at the clock and the answer does no
-//! harm: the read takes effect at the look.
+//! harm: the read takes effect at the look. A machine that is suspended is another matter: its monotonic clock may stand
+//! still meanwhile, which is a drift beyond any bound. Nor can a member tell whether the others keep the same lease.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

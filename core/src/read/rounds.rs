@@ -14,7 +14,7 @@
 //! before it began.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft_rt::{Instant, Select2, Watch, WatchReceiver, WatchSender};
 use tokio::sync::Notify;
@@ -38,9 +38,23 @@ pub(super) struct Rounds<R: Runtime> {
     shared: Arc<Shared<R>>,
 }
 
+/// Those who wait for the round that has not begun.
+struct Gathering<R: Runtime> {
+    sender: Sender<R>,
+    receiver: Receiver<R>,
+    /// Whether there is anybody.
+    joined: bool,
+}
+
+impl<R: Runtime> Gathering<R> {
+    fn new() -> Self {
+        let (sender, receiver) = <R::Watch as Watch>::channel(None);
+        Gathering { sender, receiver, joined: false }
+    }
+}
+
 struct Shared<R: Runtime> {
-    /// The channel of the round that has not begun.
-    next: Mutex<(Sender<R>, Receiver<R>)>,
+    next: Mutex<Gathering<R>>,
     /// One slot: somebody waits for the next round.
     poke: Notify,
     options: ReadOptions,
@@ -56,7 +70,7 @@ impl<R: Runtime> Clone for Rounds<R> {
 impl<R: Runtime> Rounds<R> {
     /// Starts the loop that runs the rounds. It ends when it is told to, or raft does.
     pub(super) fn start(round: impl Round, options: ReadOptions, stop: Stop) -> Self {
-        let next = Mutex::new(<R::Watch as Watch>::channel(None));
+        let next = Mutex::new(Gathering::new());
         let shared = Arc::new(Shared { next, poke: Notify::new(), options, stop });
         drop(R::spawn(shared.clone().run(round)));
         Rounds { shared }
@@ -64,7 +78,7 @@ impl<R: Runtime> Rounds<R> {
 
     /// An index that is linearizable to read at for whoever calls this.
     pub(super) async fn index(&self) -> Result<u64, ReadError> {
-        let mut round = self.shared.next.lock().expect("no holder of this lock panics").1.clone();
+        let mut round = self.shared.join();
         self.shared.poke.notify_one();
         let found = round.wait_until(Option::is_some);
         match R::timeout(self.shared.options.limit, found).await {
@@ -80,10 +94,11 @@ impl<R: Runtime> Shared<R> {
         // Those who wait, by the round that they joined, with the time after which they have given up.
         let mut waiting: Vec<(R::Instant, Sender<R>)> = Vec::new();
         loop {
-            if waiting.is_empty()
-                && let Select2::First(()) = R::select2(self.stop.stopped(), self.poke.notified()).await
-            {
-                break;
+            if waiting.is_empty() && !self.gathering().joined {
+                match R::select2(self.stop.stopped(), self.poke.notified()).await {
+                    Select2::First(()) => break,
+                    Select2::Second(()) => continue,
+                }
             }
             let swapped_late = R::Mutants::active(Mutant::NotifierSwappedLate);
             if !swapped_late {
@@ -101,21 +116,36 @@ impl<R: Runtime> Shared<R> {
                     }
                 }
                 Err(ReadError::Stopped) => break,
-                Err(_) => R::sleep(self.options.retry).await,
+                Err(_) => {
+                    if let Select2::First(()) = R::select2(self.stop.stopped(), R::sleep(self.options.retry)).await {
+                        break;
+                    }
+                }
             }
         }
         // Whoever waits, or comes later, finds the channel closed: `index` tells him why.
-        self.next.lock().expect("no holder of this lock panics").0 = <R::Watch as Watch>::channel(None).0;
+        self.gathering().sender = Gathering::<R>::new().sender;
+    }
+
+    fn gathering(&self) -> MutexGuard<'_, Gathering<R>> {
+        self.next.lock().expect("no holder of this lock panics")
+    }
+
+    /// Waits with the others for the next round.
+    fn join(&self) -> Receiver<R> {
+        let mut gathering = self.gathering();
+        gathering.joined = true;
+        gathering.receiver.clone()
     }
 
     /// Closes the round that gathers, and opens the next. Forgets those who have given up.
     fn swap(&self, waiting: &mut Vec<(R::Instant, Sender<R>)>) {
-        let joined = std::mem::replace(
-            &mut *self.next.lock().expect("no holder of this lock panics"),
-            <R::Watch as Watch>::channel(None),
-        );
         let now = R::Instant::now();
         waiting.retain(|(gives_up, _)| *gives_up > now);
-        waiting.push((now + self.options.limit, joined.0));
+        let mut gathering = self.gathering();
+        if gathering.joined {
+            let closed = std::mem::replace(&mut *gathering, Gathering::new());
+            waiting.push((now + self.options.limit, closed.sender));
+        }
     }
 }

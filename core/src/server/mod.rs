@@ -94,7 +94,14 @@ async fn run(options: Options) -> Result<(), Failure> {
     let sockets = clients::listen(&options.listen_client_urls).await?;
     let transport = listen_for_peers(&options, &identity).await?;
     let host = Host { clock: TokioClock, disk, transport };
-    let node = Node::<TokioRuntime>::start(host, node_options(&options, &identity)).await?;
+    let starting = Node::<TokioRuntime>::start(host, node_options(&options, &identity));
+    let node = match TokioRuntime::select2(signals.next(), starting).await {
+        Select2::First(signal) => {
+            tracing::info!(signal, "stopped before it had started");
+            return Ok(());
+        }
+        Select2::Second(started) => started?,
+    };
     tracing::info!(
         name = options.name,
         member_id = format!("{:x}", identity.member_id.0),

@@ -100,7 +100,8 @@ struct Flags {
     #[arg(long, value_name = "BYTES", env = "ETCD_MAX_REQUEST_BYTES", default_value = "1572864")]
     max_request_bytes: usize,
     /// Offer lease reads: no member's clock runs faster or slower than true time by more than so many parts in a million.
-    /// The same on every member. A restarted member then waits one election time-out before it votes
+    /// This flag and --election-timeout must be the same on every member, and no machine may be suspended while its member
+    /// runs: either would make lease reads stale. A restarted member then waits one election time-out before it votes
     #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(..=500_000))]
     lease_read_drift_ppm: Option<u32>,
     /// The least severe lines that are logged

@@ -1,13 +1,20 @@
-//! Lease reads where some clock drifts further than was declared: nothing is promised of them, so stale ones are counted,
-//! by [`staleness`](super::staleness), and are no violation. No other read may be touched by it.
+//! Lease reads where some clock drifts further than was declared. They may be stale, as nothing else may be: they are held to
+//! what serializable reads promise, a state that the store had, and how many are stale is counted by
+//! [`staleness`](super::staleness).
 
-use crate::history::History;
+use crate::history::{History, Request};
 use seedbed_core::read::ReadPath;
 
-/// The history without its lease reads: what the other judges are to hold to their guarantees.
-pub fn without_lease_reads(history: &History) -> History {
+/// The history with every lease read taken for a serializable one.
+pub fn as_serializable(history: &History) -> History {
     let mut history = history.clone();
-    history.operations.retain(|operation| operation.read_path() != Some(ReadPath::Lease));
+    for operation in &mut history.operations {
+        if let Request::Range(range) = &mut operation.request
+            && operation.path == ReadPath::Lease
+        {
+            range.serializable = true;
+        }
+    }
     history
 }
 
@@ -16,16 +23,17 @@ mod tests {
     use seedbed_proto::etcdserverpb::RangeRequest;
 
     use super::*;
-    use crate::history::{Ask, Recorder, Request, Server};
+    use crate::history::{Ask, Recorder, Server};
 
     #[test]
-    fn only_lease_reads_are_left_out() {
+    fn only_lease_reads_are_taken_for_serializable_ones() {
         for path in ReadPath::ALL {
             let mut recorder = Recorder::new();
             let range = RangeRequest { serializable: path == ReadPath::Serializable, ..RangeRequest::default() };
             let _ = recorder.invoke(1, Server::default(), 10, |_| Ask { request: Request::Range(range), path });
-            let kept = without_lease_reads(&recorder.finish()).operations.len();
-            assert_eq!(kept, usize::from(path != ReadPath::Lease), "{path}");
+            let history = as_serializable(&recorder.finish());
+            let promises_less = matches!(path, ReadPath::Serializable | ReadPath::Lease);
+            assert_eq!(history.operations[0].request.is_serializable(), promises_less, "{path}");
         }
     }
 }

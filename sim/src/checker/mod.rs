@@ -8,7 +8,7 @@
 //! | [`durable`] | no acknowledged write is lost, all members end alike | client history, final states |
 //! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
 //! | [`read_latency`] | a ReadIndex read waits for nobody's disk | client history |
-//! | [`lease_hazard`] | none: it spares lease reads from the others where clocks drift beyond what was declared | client history |
+//! | [`lease_hazard`] | none: it takes lease reads for serializable ones where clocks drift beyond what was declared | client history |
 //! | [`staleness`] | none: it counts the stale reads of each path | client history |
 //! | [`election`] | at most one leader a term, at most one vote a term | leaders, votes |
 //!

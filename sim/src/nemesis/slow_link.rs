@@ -5,6 +5,7 @@ use seedbed_core::raft::NodeId;
 
 use super::Nemesis;
 use crate::cluster::Cluster;
+use crate::network::Address;
 use crate::plan::Target;
 
 /// What other members send to the target takes its time; what it sends does not.
@@ -12,30 +13,31 @@ pub(super) struct SlowLink {
     place: usize,
     target: Target,
     latency_us: [u64; 2],
-    slowed: Vec<NodeId>,
-    /// Messages sent in the whole network before.
-    sent: u64,
+    /// Who, and how many messages had been slow on the way to him before.
+    slowed: Vec<(NodeId, u64)>,
 }
 
 impl SlowLink {
     pub(super) fn new(place: usize, target: Target, latency_us: [u64; 2]) -> Self {
-        SlowLink { place, target, latency_us, slowed: Vec::new(), sent: 0 }
+        SlowLink { place, target, latency_us, slowed: Vec::new() }
     }
 }
 
 impl Nemesis for SlowLink {
     fn begin(&mut self, cluster: &mut Cluster) {
-        self.sent = cluster.network.stats().sent;
-        self.slowed = cluster.resolve(self.target);
-        for &id in &self.slowed {
+        for id in cluster.resolve(self.target) {
+            self.slowed.push((id, cluster.network.weathered(Address::Member(id))));
             cluster.slow_links(id, self.place, self.latency_us);
         }
     }
 
+    /// It has had an effect if something was sent on these links meanwhile.
     fn end(&mut self, cluster: &mut Cluster) -> bool {
-        for &id in &self.slowed {
+        let mut felt = false;
+        for &(id, before) in &self.slowed {
             cluster.unslow_links(id, self.place);
+            felt |= cluster.network.weathered(Address::Member(id)) > before;
         }
-        !self.slowed.is_empty() && cluster.network.stats().sent > self.sent
+        felt
     }
 }

@@ -20,6 +20,8 @@ pub struct Weather {
 struct Link {
     rng: Pcg64,
     weather: Option<Weather>,
+    /// Messages sent in a weather of its own.
+    weathered: u64,
 }
 
 /// What was drawn for one message: the same four numbers whatever becomes of it.
@@ -46,14 +48,17 @@ impl Links {
     }
 
     fn link(&mut self, from: Address, to: Address) -> &mut Link {
-        self.links
-            .entry((from, to))
-            .or_insert_with(|| Link { rng: stream(seed(), "link", from.code() << 32 | to.code()), weather: None })
+        self.links.entry((from, to)).or_insert_with(|| Link {
+            rng: stream(seed(), "link", from.code() << 32 | to.code()),
+            weather: None,
+            weathered: 0,
+        })
     }
 
     pub(super) fn draw(&mut self, from: Address, to: Address) -> Fate {
         let fair = self.weather;
         let link = self.link(from, to);
+        link.weathered += u64::from(link.weather.is_some());
         let [least, most] = link.weather.unwrap_or(fair).latency_us.map(|us| us * 1000);
         let rng = &mut link.rng;
         Fate {
@@ -84,6 +89,12 @@ impl Network {
     /// The weather on every link that has none of its own.
     pub fn set_weather(&self, weather: Weather) {
         self.shared.lock().links.weather = weather;
+    }
+
+    /// How many messages were sent to somebody on links that had a weather of their own.
+    pub fn weathered(&self, to: Address) -> u64 {
+        let state = self.shared.lock();
+        state.links.links.iter().filter(|((_, at), _)| *at == to).map(|(_, link)| link.weathered).sum()
     }
 
     /// Gives one direction of a link a weather of its own, or takes it away.
