@@ -313,24 +313,7 @@ const LEASE_HAZARD: Scenario = Scenario {
     name: "lease-hazard",
     summary: "clocks drift further than was declared: lease reads may be stale, which is counted; no other read may be",
     cluster: ClusterRanges { lease_drift_ppm: Some([0, 1_000]), ..LONG_LEASES },
-    workload: LEASE_READERS,
-    faults: FaultRanges {
-        act_ms: [10_000, 15_000],
-        off_percent: 0,
-        reckless_percent: 0,
-        moments: [0, 0],
-        families: &[
-            Family { count: [4, 7], for_ms: [1_500, 3_000], brief_percent: 0, aims: &[(1, Aim::Leader)], ..ISOLATE },
-            Family {
-                kind: FamilyKind::Drift { ppm: [400_000, 500_000] },
-                count: [8, 12],
-                for_ms: [3_000, 8_000],
-                brief_percent: 0,
-                aims: &[(2, Aim::Leader), (1, Aim::Member), (1, Aim::Followers)],
-            },
-        ],
-    },
-    ..READ_PATHS
+    ..LEASE_DRIFT
 };
 
 const EVERYTHING: Scenario = Scenario {
