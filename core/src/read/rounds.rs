@@ -13,8 +13,9 @@
 //! A round that fails is tried again with a fresh request, and takes those who have joined meanwhile along: they came
 //! before it began.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 
 use openraft_rt::{Instant, Select2, Watch, WatchReceiver, WatchSender};
 use tokio::sync::Notify;
@@ -27,6 +28,19 @@ use crate::watermark::Stop;
 pub(super) trait Round: Send + 'static {
     /// An index that is linearizable to read at for whoever asked before this was called.
     fn find(&mut self) -> impl Future<Output = Result<u64, ReadError>> + Send;
+}
+
+/// Lets whoever is ready to run go first: on a busy member, many who are about to join.
+async fn let_others_run() {
+    let mut have_run = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut have_run, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 type Index = Option<u64>;
@@ -100,6 +114,7 @@ impl<R: Runtime> Shared<R> {
                     Select2::Second(()) => continue,
                 }
             }
+            let_others_run().await;
             let swapped_late = R::Mutants::active(Mutant::NotifierSwappedLate);
             if !swapped_late {
                 self.swap(&mut waiting);
