@@ -9,7 +9,7 @@ use openraft_rt::Select2;
 use tokio::sync::Notify;
 
 use crate::mvcc::Store;
-use crate::runtime::{Disk, Runtime};
+use crate::runtime::{CrashPoint, CrashPoints, Disk, Runtime};
 use crate::watermark::{Stop, Watermark};
 
 /// Rows removed in one transaction: few enough that applies hardly wait for it.
@@ -61,6 +61,7 @@ impl<R: Runtime> Compactor<R> {
             }
             let revision = compact_revision(&self.store);
             loop {
+                R::CrashPoints::reached(CrashPoint::Compaction).await;
                 match self.store.compaction_step(ROWS_PER_STEP).await {
                     Ok(true) => {}
                     Ok(false) => break,

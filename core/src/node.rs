@@ -323,6 +323,17 @@ impl<R: Runtime> Node<R> {
         self.counters.snapshot(self.log.stats().syncs_for_reads)
     }
 
+    /// Asks for a snapshot of what is applied, out of turn. Whether it is built is for raft to say: not while another is.
+    pub async fn snapshot(&self) -> bool {
+        self.raft.trigger().snapshot().await.is_ok()
+    }
+
+    /// The index that the last snapshot reaches; 0 if there is none.
+    pub fn snapshot_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().snapshot.as_ref().map_or(0, |log_id| log_id.index())
+    }
+
     /// What the member says about itself.
     pub fn status(&self) -> Status {
         let metrics = self.raft.metrics();

@@ -3,12 +3,14 @@
 //! Common to all of them is a small, busy cluster: few keys, so that clients meet on them; snapshots every few hundred
 //! entries and small segments, so that snapshots, purges and installs are part of every run.
 
+use seedbed_sim::CrashPoint;
 use seedbed_sim::plan::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, WorkloadRanges,
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LinkAim, MixRanges, NetworkRanges, Scenario,
+    WorkloadRanges,
 };
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 12] = [
+pub(crate) static CATALOGUE: [Scenario; 15] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -20,6 +22,9 @@ pub(crate) static CATALOGUE: [Scenario; 12] = [
     LEASE_DRIFT,
     LEASE_RESTART,
     LEASE_HAZARD,
+    BAD_LINKS,
+    CRASH_POINTS,
+    BAD_CLOCKS,
     EVERYTHING,
 ];
 
@@ -316,6 +321,64 @@ const LEASE_HAZARD: Scenario = Scenario {
     ..LEASE_DRIFT
 };
 
+const BAD_LINKS: Scenario = Scenario {
+    name: "bad-links",
+    summary: "messages are late, overtake each other, come twice, get lost or break connections, between members and to clients",
+    cluster: ClusterRanges { members: &[(1, 1), (5, 3), (4, 5)], ..CALM.cluster },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 40,
+        reckless_percent: 0,
+        moments: [0, 0],
+        families: &[LATENCY, REORDER, DUPLICATE, RESET, LOSS, RING, SHUT, ISOLATE],
+    },
+    ..CALM
+};
+
+const CRASH_POINTS: Scenario = Scenario {
+    name: "crash-points",
+    summary: "members die between two steps: append and fsync, fsync and answer, apply, snapshot, install, compaction",
+    cluster: ClusterRanges {
+        // Small, so that there is a snapshot to build or to install all the time.
+        snapshot_entries: [40, 120],
+        keep_entries: [5, 30],
+        ..CALM.cluster
+    },
+    workload: WorkloadRanges { mix: MixRanges { compact: [1, 3], ..CALM.workload.mix }, ..CALM.workload },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 20,
+        reckless_percent: 25,
+        moments: [0, 0],
+        families: &[
+            Family { count: [4, 8], ..CRASH_AT },
+            // Whoever was away needs a snapshot.
+            Family { count: [1, 2], brief_percent: 0, ..CRASH },
+            Family { count: [3, 6], brief_percent: 0, aims: &[(1, Aim::Leader), (3, Aim::Member)], ..ISOLATE },
+            SNAPSHOT,
+        ],
+    },
+    ..CALM
+};
+
+const BAD_CLOCKS: Scenario = Scenario {
+    name: "bad-clocks",
+    summary: "clocks drift, jump and are wrong, processes get the processor by turns: no read but a lease read may notice",
+    cluster: ClusterRanges {
+        members: &[(1, 1), (6, 3), (3, 5)],
+        lease_drift_ppm: Some([0, DECLARED_PPM]),
+        ..CALM.cluster
+    },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 25,
+        reckless_percent: 0,
+        moments: [0, 0],
+        families: &[SKEW, JUMP, DRIFT, SLOW_NODE, PAUSE, ISOLATE, TRANSFER],
+    },
+    ..READ_PATHS
+};
+
 const EVERYTHING: Scenario = Scenario {
     name: "everything",
     summary: "all families of faults together, about half of them in each seed",
@@ -339,6 +402,18 @@ const EVERYTHING: Scenario = Scenario {
             CRASH_UNFLUSHED,
             PAUSE,
             DRIFT,
+            RING,
+            SHUT,
+            LATENCY,
+            REORDER,
+            DUPLICATE,
+            RESET,
+            SKEW,
+            JUMP,
+            CRASH_AT,
+            SLOW_NODE,
+            TRANSFER,
+            SNAPSHOT,
         ],
     },
     ..CALM
@@ -365,6 +440,92 @@ const SLOW_LINK: Family = Family {
     for_ms: [500, 3_000],
     brief_percent: 0,
     aims: ANYBODY,
+};
+const RING: Family =
+    Family { kind: FamilyKind::Ring, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: &[] };
+const SHUT: Family =
+    Family { kind: FamilyKind::Shut, count: [1, 3], for_ms: [300, 3_000], brief_percent: 20, aims: ANYBODY };
+const ANY_LINKS: &[(u32, LinkAim)] =
+    &[(3, LinkAim::Members), (2, LinkAim::Clients), (1, LinkAim::All), (2, LinkAim::One)];
+const LATENCY: Family = Family {
+    kind: FamilyKind::Latency { links: ANY_LINKS, delay_us: [1_000, 40_000], jitter_us: [0, 80_000] },
+    count: [1, 3],
+    for_ms: [500, 4_000],
+    brief_percent: 0,
+    aims: &[],
+};
+const REORDER: Family = Family {
+    kind: FamilyKind::Reorder {
+        links: ANY_LINKS,
+        permille: [20, 400],
+        delay_us: [1_000, 100_000],
+        jitter_us: [0, 400_000],
+    },
+    count: [1, 3],
+    for_ms: [500, 4_000],
+    brief_percent: 0,
+    aims: &[],
+};
+const DUPLICATE: Family = Family {
+    kind: FamilyKind::Duplicate {
+        links: &[(3, LinkAim::Members), (2, LinkAim::One)],
+        permille: [20, 500],
+        after_us: [0, 10_000],
+        jitter_us: [0, 400_000],
+    },
+    count: [1, 3],
+    for_ms: [500, 4_000],
+    brief_percent: 0,
+    aims: &[],
+};
+const RESET: Family = Family {
+    kind: FamilyKind::Reset { links: ANY_LINKS, permille: [5, 200] },
+    count: [1, 3],
+    for_ms: [500, 3_000],
+    brief_percent: 0,
+    aims: &[],
+};
+const SKEW: Family = Family {
+    kind: FamilyKind::Skew { by_ms: [100, 3_600_000] },
+    count: [1, 3],
+    for_ms: [1_000, 6_000],
+    brief_percent: 0,
+    aims: ANYBODY,
+};
+const JUMP: Family = Family {
+    kind: FamilyKind::Jump { by_ms: [10, 3_000] },
+    count: [1, 3],
+    for_ms: [10, 10],
+    brief_percent: 0,
+    aims: ANYBODY,
+};
+const SLOW_NODE: Family = Family {
+    kind: FamilyKind::SlowNode { run_ms: [5, 60], stop_ms: [5, 200] },
+    count: [1, 3],
+    for_ms: [500, 4_000],
+    brief_percent: 0,
+    aims: ANYBODY,
+};
+const TRANSFER: Family =
+    Family { kind: FamilyKind::Transfer, count: [1, 4], for_ms: [200, 1_000], brief_percent: 0, aims: &[] };
+const SNAPSHOT: Family =
+    Family { kind: FamilyKind::Snapshot, count: [1, 4], for_ms: [200, 1_000], brief_percent: 0, aims: ANYBODY_OR_ALL };
+const CRASH_AT: Family = Family {
+    // Snapshots and compactions are rare: whoever builds one, installs one or compacts dies the first time.
+    kind: FamilyKind::CrashAt {
+        points: &[
+            (2, (CrashPoint::WalAppend, [1, 30])),
+            (2, (CrashPoint::WalSync, [1, 30])),
+            (2, (CrashPoint::Apply, [1, 30])),
+            (3, (CrashPoint::SnapshotBuild, [1, 2])),
+            (5, (CrashPoint::SnapshotInstall, [1, 1])),
+            (3, (CrashPoint::Compaction, [1, 2])),
+        ],
+    },
+    count: [2, 5],
+    for_ms: [800, 4_000],
+    brief_percent: 0,
+    aims: &[(2, Aim::Leader), (1, Aim::Follower), (2, Aim::Member), (3, Aim::Everyone)],
 };
 const DRIFT: Family = Family {
     kind: FamilyKind::Drift { ppm: [DECLARED_PPM / 4, DECLARED_PPM] },

@@ -16,6 +16,7 @@ use seedbed_core::read::ReadCounters;
 use seedbed_core::runtime::Host;
 use seedbed_core::wal::WalOptions;
 
+use crate::clock::SimClock;
 use crate::disk::SimDisk;
 use crate::evidence;
 use crate::network::{Address, Network, Weather};
@@ -156,9 +157,32 @@ impl Cluster {
         &self.member(id).disk
     }
 
+    /// The node that a member's tasks run on.
+    pub(crate) fn sim_node(&self, id: NodeId) -> SimNode {
+        self.member(id).sim
+    }
+
+    /// A member's clock.
+    pub fn clock(&self, id: NodeId) -> SimClock {
+        clock_of(self.member(id).sim)
+    }
+
     /// A member that runs, even if paused; `None` while it is down or recovering.
     pub fn node(&self, id: NodeId) -> Option<Node<MadsimRuntime>> {
         self.member(id).running()
+    }
+
+    /// Has a member that runs do something, in a task of its own that dies with it.
+    pub fn with_node<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        id: NodeId,
+        work: impl FnOnce(Node<MadsimRuntime>) -> F + Send + 'static,
+    ) {
+        let member = self.member(id);
+        if let Some(node) = member.running() {
+            let here = Handle::current().get_node(member.sim).expect("the node was made by this cluster");
+            here.spawn(async move { work(node).await });
+        }
     }
 
     /// What each member that runs says about itself.

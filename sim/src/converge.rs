@@ -94,11 +94,30 @@ pub async fn converge(
     cluster.ids().into_iter().map(|id| look(&cluster, id)).collect()
 }
 
+/// Writes by way of each member in turn until one has been answered, so that something is there to be committed; at most
+/// until the deadline, which [`converge`] tells of.
+pub async fn first_write(cluster: &RefCell<Cluster>, recorder: &Rc<RefCell<Recorder>>, plan: &Plan, limit: Duration) {
+    let (network, ids) = (cluster.borrow().network.clone(), cluster.borrow().ids());
+    // Beyond those who see to it that the cluster serves.
+    let client = plan.workload.clients + 3;
+    let mut client = Client::new(client, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
+    let written = async {
+        for &id in ids.iter().cycle() {
+            if let Outcome::Ok(_) = client.ask(id, put).await {
+                break;
+            }
+            madsim::time::sleep(POLL).await;
+        }
+    };
+    let _ = madsim::time::timeout(limit, written).await;
+}
+
+fn put(operation: u64) -> Request {
+    Request::Put(PutRequest { key: "final".into(), value: value_of(operation, 8), ..PutRequest::default() })
+}
+
 /// A write and a read by way of one member, tried until both are answered.
 async fn serve(client: &mut Client, id: NodeId) {
-    let put = |operation| {
-        Request::Put(PutRequest { key: "final".into(), value: value_of(operation, 8), ..PutRequest::default() })
-    };
     let get = |_| Request::Range(RangeRequest { key: "final".into(), ..RangeRequest::default() });
     while !matches!(client.ask(id, put).await, Outcome::Ok(_)) {
         madsim::time::sleep(POLL).await;

@@ -20,6 +20,26 @@ pub struct Evidence {
     pub votes: Vec<Vote>,
     /// When disks did not sync, in the order of events.
     pub stalls: Vec<Stall>,
+    /// When everything was healed, and what was committed after that.
+    pub healed: Option<Healed>,
+}
+
+/// The healing of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Healed {
+    /// When, in virtual nanoseconds.
+    pub at: u64,
+    /// The greatest index that anybody had applied by then.
+    pub applied: u64,
+    /// When somebody applied an operation beyond it for the first time.
+    pub committed: Option<u64>,
+}
+
+impl Healed {
+    /// From the healing to the first commit after it.
+    pub fn to_commit_ns(&self) -> Option<u64> {
+        self.committed.map(|committed| committed - self.at)
+    }
 }
 
 /// For a while, no fsync of a member returned.
@@ -85,6 +105,14 @@ pub fn unstalled(node: NodeId) {
     });
 }
 
+/// Everything is healed.
+pub fn healed() {
+    EVIDENCE.with_borrow_mut(|evidence| {
+        let applied = evidence.applied.values().flatten().map(|entry| entry.index).max().unwrap_or(0);
+        evidence.healed = Some(Healed { at: true_now_ns(), applied, committed: None });
+    });
+}
+
 /// Collects into the [`Evidence`] of the run, and into its trace.
 #[derive(Clone, Copy, Debug)]
 pub enum SimProbe {}
@@ -96,7 +124,16 @@ impl Probe for SimProbe {
             "applied",
             &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted), digest],
         );
-        EVIDENCE.with_borrow_mut(|evidence| evidence.applied.entry(node).or_default().push(entry));
+        EVIDENCE.with_borrow_mut(|evidence| {
+            evidence.applied.entry(node).or_default().push(entry);
+            if let Some(healed) = &mut evidence.healed
+                && healed.committed.is_none()
+                && operation > 0
+                && index > healed.applied
+            {
+                healed.committed = Some(true_now_ns());
+            }
+        });
     }
 
     fn leads(node: NodeId, term: u64) {

@@ -34,6 +34,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod converge;
+mod crash_points;
 pub mod disk;
 pub mod evidence;
 pub mod history;
@@ -56,4 +57,4 @@ pub mod wire;
 pub mod workload;
 
 pub use seedbed_core::read::ReadPath;
-pub use seedbed_core::runtime::Mutant;
+pub use seedbed_core::runtime::{CrashPoint, Mutant};

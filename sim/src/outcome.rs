@@ -31,6 +31,9 @@ pub struct Outcome {
     pub staleness: BTreeMap<ReadPath, Staleness>,
     /// Virtual time from the first operation to the verdict.
     pub virtual_ms: u64,
+    /// Virtual time from the healing of everything to the first commit of something that nobody had applied before;
+    /// `None`, if there was no fault or the run did not get there.
+    pub heal_to_commit_ms: Option<u64>,
 }
 
 /// What the reads of one path cost: see [`PathCounters`].

@@ -73,6 +73,11 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         reads,
         staleness: staleness::count(&history),
         virtual_ms,
+        heal_to_commit_ms: evidence
+            .healed
+            .filter(|_| !plan.faults.is_empty())
+            .and_then(|healed| healed.to_commit_ns())
+            .map(|ns| ns / 1_000_000),
     };
     Run { outcome, history, cpu: cpu + (thread_cpu() - judged_from) }
 }
@@ -118,6 +123,8 @@ async fn act(plan: &Plan) -> Acted {
     let faults = nemesis::run(&cluster, &plan.faults).await;
 
     cluster.borrow().calm();
+    evidence::healed();
+    converge::first_write(&cluster, &recorder, plan, deadline).await;
     for client in clients {
         client.await.expect("a client's task is never aborted, and its panic ends the run");
     }

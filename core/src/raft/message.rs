@@ -90,6 +90,14 @@ pub(crate) enum PeerReply<R: Runtime> {
     KnowsYou(bool),
 }
 
+/// Whether a request, in its encoded form, may be carried out twice. A change that is handed to the leader may not: it
+/// would be made twice.
+pub fn is_repeatable(request: &[u8]) -> bool {
+    /// [`PeerRequest::Propose`]'s place among the requests, with which its encoded form begins.
+    const PROPOSE: u8 = 6;
+    request.first() != Some(&PROPOSE)
+}
+
 /// A message could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("message of {length} bytes cannot be read: {source}")]

@@ -26,6 +26,7 @@ mod vote_hold;
 pub use self::command::{Command, Reply, Request};
 pub use self::config::{RaftOptions, openraft_config};
 pub use self::log_store::LogStore;
+pub use self::message::is_repeatable;
 pub use self::network::PeerNetwork;
 pub use self::proposer::{ProposeError, Proposer};
 pub use self::server::PeerServer;

@@ -22,7 +22,7 @@ use super::{LogId, StoredMembership};
 use crate::compactor::Compactor;
 use crate::ids::NodeId;
 use crate::mvcc::{ApplyError, Batch, Store, StoreError};
-use crate::runtime::{AppliedEntry, Mutant, Mutants, Probe, Runtime};
+use crate::runtime::{AppliedEntry, CrashPoint, CrashPoints, Mutant, Mutants, Probe, Runtime};
 use crate::watermark::Watermark;
 
 /// How much of a view is copied at once.
@@ -157,6 +157,7 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
         let Applying { mut batch, progress, replies, events } = applying;
         batch.set_meta(APPLIED, &encode(&progress));
         batch.commit()?;
+        R::CrashPoints::reached(CrashPoint::Apply).await;
 
         self.progress = progress;
         for event in &events {
@@ -199,6 +200,7 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
             installed: meta.last_log_id,
         };
         installer.set_meta(APPLIED, &encode(&progress));
+        R::CrashPoints::reached(CrashPoint::SnapshotInstall).await;
         installer.finish::<R>().await?;
         if let SnapshotData::Received(received) = snapshot {
             received.discard();
@@ -292,6 +294,7 @@ impl<R: Runtime> RaftSnapshotBuilder<TypeConfig<R>> for SnapshotBuilder<R> {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig<R>, SnapshotData<R>>, io::Error> {
         let snapshot = StateMachine::snapshot_of(&self.store)?;
+        R::CrashPoints::reached(CrashPoint::SnapshotBuild).await;
         // After the view is taken: openraft may purge the log up to the view, so that must be durable first.
         flush(&self.store, &self.log).await?;
         Ok(snapshot)

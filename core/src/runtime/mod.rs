@@ -7,6 +7,7 @@
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod crash_point;
 mod disk;
 mod mutants;
 mod probe;
@@ -17,6 +18,7 @@ mod transport;
 use openraft::AsyncRuntime;
 
 pub use self::clock::Clock;
+pub use self::crash_point::{CrashPoint, CrashPoints, NoCrashPoints};
 pub use self::disk::{Disk, File};
 pub use self::mutants::{Mutant, Mutants, NoMutants};
 pub use self::probe::{AppliedEntry, NoProbe, Probe};
@@ -34,6 +36,8 @@ pub trait Runtime: AsyncRuntime + Send + Sync {
     type Mutants: Mutants;
     /// Who watches from inside. [`NoProbe`] in every runtime but the simulator's.
     type Probe: Probe;
+    /// Where a member may be made to die. [`NoCrashPoints`] in every runtime but the simulator's.
+    type CrashPoints: CrashPoints;
 }
 
 /// The world that one member lives in.

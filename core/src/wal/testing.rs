@@ -17,7 +17,7 @@ use openraft::async_runtime::AsyncRuntime;
 use super::segment::SECTOR;
 use crate::ids::NodeId;
 use crate::runtime::{
-    Clock, Disk, File, Handler, Mutants, NoMutants, NoProbe, Probe, Runtime, Transport, TransportError,
+    Clock, Disk, File, Handler, Mutants, NoCrashPoints, NoMutants, NoProbe, Probe, Runtime, Transport, TransportError,
 };
 
 type Base = openraft_rt_tokio::TokioRuntime;
@@ -121,6 +121,7 @@ impl<M: Mutants, P: Probe> Runtime for TestRuntime<M, P> {
     type Transport = NoTransport;
     type Mutants = M;
     type Probe = P;
+    type CrashPoints = NoCrashPoints;
 }
 
 #[derive(Clone, Debug)]

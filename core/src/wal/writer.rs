@@ -28,7 +28,7 @@ use super::record::State;
 use super::segment::{FRAME_HEADER_BYTES, FrameHeader, HEADER_BYTES, SegmentHeader, file_name, padded};
 use super::stats::Counters;
 use crate::ids::NodeId;
-use crate::runtime::{Disk, File, Mutant, Mutants, Runtime};
+use crate::runtime::{CrashPoint, CrashPoints, Disk, File, Mutant, Mutants, Runtime};
 
 /// The directory of the log, on its disk.
 #[derive(Clone, Debug)]
@@ -155,7 +155,11 @@ impl<R: Runtime> Writer<R> {
         let mut waiters = mem::take(&mut batch.waiters);
         let (sync, for_changes) = (batch.sync, batch.for_changes);
         // Without records it is a wait for what went before.
-        let mut outcome = if batch.records > 0 { self.write_frame(batch).await } else { Ok(()) };
+        let records = batch.records;
+        let mut outcome = if records > 0 { self.write_frame(batch).await } else { Ok(()) };
+        if records > 0 {
+            R::CrashPoints::reached(CrashPoint::WalAppend).await;
+        }
         if R::Mutants::active(Mutant::AckBeforeFsync) {
             let (early, rest) = waiters.into_iter().partition(|waiter: &Waiter| waiter.entries);
             waiters = rest;
@@ -164,6 +168,7 @@ impl<R: Runtime> Writer<R> {
         if sync && outcome.is_ok() {
             self.counters.syncs_for_reads.add(u64::from(!for_changes && self.durable < self.written));
             outcome = self.sync().await;
+            R::CrashPoints::reached(CrashPoint::WalSync).await;
         }
         tell(waiters, &outcome);
         outcome

@@ -4,18 +4,28 @@
 //! full of faults that met nobody tests nothing.
 
 mod crash;
+mod crash_at;
+mod disturbance;
 mod drift;
 mod fsync;
-mod loss;
+mod jump;
 mod partition;
 mod pause;
+mod skew;
 mod slow_link;
+mod slow_node;
+mod snapshot;
+mod transfer;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
+use seedbed_core::runtime::CrashPoint;
+
 use crate::cluster::Cluster;
+use crate::crash_points;
 use crate::plan::{Fault, FaultKind};
 
 /// One fault, under way. Nemeses are told apart by their place in the plan.
@@ -23,7 +33,7 @@ trait Nemesis {
     /// Begins. The cluster is as the plan's earlier events have left it.
     fn begin(&mut self, cluster: &mut Cluster);
 
-    /// Goes on with its next stage, for faults that have two.
+    /// Goes on with its next stage, for faults that have several.
     fn proceed(&mut self, _cluster: &mut Cluster) {}
 
     /// Ends, and heals what it did. Whether it took effect.
@@ -38,6 +48,18 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::OneWay { .. } => "one-way",
         FaultKind::Bridge { .. } => "bridge",
         FaultKind::Loss { .. } => "loss",
+        FaultKind::Ring { .. } => "ring",
+        FaultKind::Shut { .. } => "shut",
+        FaultKind::Latency { .. } => "latency",
+        FaultKind::Reorder { .. } => "reorder",
+        FaultKind::Duplicate { .. } => "duplicate",
+        FaultKind::Reset { .. } => "reset",
+        FaultKind::Skew { .. } => "skew",
+        FaultKind::Jump { .. } => "jump",
+        FaultKind::CrashAt { point, .. } => crash_at(*point),
+        FaultKind::Transfer => "transfer",
+        FaultKind::Snapshot { .. } => "snapshot",
+        FaultKind::SlowNode { .. } => "slow-node",
         FaultKind::FsyncDelay { .. } => "fsync-delay",
         FaultKind::FsyncStall { .. } => "fsync-stall",
         FaultKind::Crash { .. } => "crash",
@@ -48,12 +70,37 @@ pub fn family(kind: &FaultKind) -> &'static str {
     }
 }
 
+/// The name of the family of crashes at a place.
+pub(crate) fn crash_at(point: CrashPoint) -> &'static str {
+    match point {
+        CrashPoint::WalAppend => "crash-at-wal-append",
+        CrashPoint::WalSync => "crash-at-wal-sync",
+        CrashPoint::Apply => "crash-at-apply",
+        CrashPoint::SnapshotBuild => "crash-at-snapshot-build",
+        CrashPoint::SnapshotInstall => "crash-at-snapshot-install",
+        CrashPoint::Compaction => "crash-at-compaction",
+    }
+}
+
 fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
     match kind {
-        FaultKind::Halves { .. } | FaultKind::Isolate { .. } | FaultKind::OneWay { .. } | FaultKind::Bridge { .. } => {
-            Box::new(partition::Partition::new(kind.clone()))
-        }
-        FaultKind::Loss { permille } => Box::new(loss::Loss::new(*permille)),
+        FaultKind::Halves { .. }
+        | FaultKind::Isolate { .. }
+        | FaultKind::OneWay { .. }
+        | FaultKind::Bridge { .. }
+        | FaultKind::Ring { .. }
+        | FaultKind::Shut { .. } => Box::new(partition::Partition::new(kind.clone())),
+        FaultKind::Loss { .. }
+        | FaultKind::Latency { .. }
+        | FaultKind::Reorder { .. }
+        | FaultKind::Duplicate { .. }
+        | FaultKind::Reset { .. } => Box::new(disturbance::Disturbance::new(place, kind.clone())),
+        FaultKind::Skew { target, by_ms } => Box::new(skew::Skew::new(*target, *by_ms)),
+        FaultKind::Jump { target, by_ms } => Box::new(jump::Jump::new(*target, *by_ms)),
+        FaultKind::CrashAt { target, point, nth } => Box::new(crash_at::CrashAt::new(place, *target, *point, *nth)),
+        FaultKind::Transfer => Box::new(transfer::Transfer::default()),
+        FaultKind::Snapshot { target } => Box::new(snapshot::Snapshot::new(*target)),
+        FaultKind::SlowNode { target, .. } => Box::new(slow_node::SlowNode::new(*target)),
         FaultKind::FsyncDelay { target, sync_us } => Box::new(fsync::FsyncDelay::new(place, *target, *sync_us)),
         FaultKind::FsyncStall { target } => Box::new(fsync::FsyncStall::new(place, *target)),
         FaultKind::Crash { target } => Box::new(crash::Crash::new(*target)),
@@ -84,9 +131,22 @@ fn schedule(faults: &[Fault]) -> Vec<Event> {
     for (place, fault) in faults.iter().enumerate() {
         let mut at_ms = fault.at_ms;
         events.push(Event { at_ms, place, stage: Stage::Begin });
-        if let FaultKind::CrashUnflushed { stall_ms, .. } = fault.fault {
-            at_ms += stall_ms;
-            events.push(Event { at_ms, place, stage: Stage::Proceed });
+        match fault.fault {
+            FaultKind::CrashUnflushed { stall_ms, .. } => {
+                at_ms += stall_ms;
+                events.push(Event { at_ms, place, stage: Stage::Proceed });
+            }
+            FaultKind::SlowNode { run_ms, stop_ms, .. } => {
+                let mut turn_ms = at_ms;
+                for part_ms in [run_ms, stop_ms].into_iter().cycle() {
+                    turn_ms += part_ms;
+                    if turn_ms >= at_ms + fault.for_ms {
+                        break;
+                    }
+                    events.push(Event { at_ms: turn_ms, place, stage: Stage::Proceed });
+                }
+            }
+            _ => {}
         }
         events.push(Event { at_ms: at_ms + fault.for_ms, place, stage: Stage::End });
     }
@@ -95,7 +155,13 @@ fn schedule(faults: &[Fault]) -> Vec<Event> {
 }
 
 /// Carries out the faults of a plan, from now on, and returns when the last has ended: by family, how many took effect.
-pub async fn run(cluster: &RefCell<Cluster>, faults: &[Fault]) -> BTreeMap<&'static str, u64> {
+pub async fn run(cluster: &Rc<RefCell<Cluster>>, faults: &[Fault]) -> BTreeMap<&'static str, u64> {
+    let dying = Rc::downgrade(cluster);
+    crash_points::reset(Some(Rc::new(move |member| {
+        if let Some(cluster) = dying.upgrade() {
+            cluster.borrow_mut().crash(member);
+        }
+    })));
     let mut nemeses: Vec<_> = faults.iter().enumerate().map(|(place, fault)| nemesis(place, &fault.fault)).collect();
     let mut effects = BTreeMap::new();
     let mut now_ms = 0;
@@ -118,5 +184,6 @@ pub async fn run(cluster: &RefCell<Cluster>, faults: &[Fault]) -> BTreeMap<&'sta
             }
         }
     }
+    crash_points::reset(None);
     effects
 }

@@ -1,5 +1,5 @@
-//! Links between members that carry nothing. Clients still reach every member: a leader that is cut off from the others
-//! and still answers clients is the one that serves stale reads.
+//! Links that carry nothing. Where they are those between members, clients still reach every member: a leader that is cut
+//! off from the others and still answers clients is the one that serves stale reads.
 
 use seedbed_core::raft::NodeId;
 
@@ -27,6 +27,8 @@ impl Nemesis for Partition {
         self.cuts = match &self.kind {
             FaultKind::Halves { side } => vec![network.halves(&ids(side))],
             FaultKind::Bridge { bridge, side } => vec![network.bridge(NodeId(*bridge), &ids(side))],
+            FaultKind::Ring { order } => vec![network.ring(&ids(order))],
+            FaultKind::Shut { target } => cluster.resolve(*target).into_iter().map(|id| network.shut(id)).collect(),
             FaultKind::Isolate { target } => {
                 cluster.resolve(*target).into_iter().map(|id| network.isolate(id)).collect()
             }

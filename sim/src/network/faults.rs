@@ -1,13 +1,18 @@
-//! Partitions and loss between members, each a fault that begins, counts what it drops, and is healed.
+//! What goes wrong on links: each a fault that begins, counts the messages that it meets, and is healed.
 //!
-//! Faults add up: healing one leaves the others. Clients keep their links unless a [cut](Network::cut) names them: a
-//! leader that its cluster has left still answers whoever can reach it.
+//! Faults add up: healing one leaves the others. What one draws comes from a random stream of its own, so that without
+//! it the others draw what they drew. Partitions leave clients their links: a leader that its cluster has left still
+//! answers whoever can reach it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rand_pcg::Pcg64;
 use seedbed_core::raft::NodeId;
 
 use super::{Address, Network};
+use crate::plan::LinkSet;
+use crate::rng::{Draw as _, stream};
+use crate::runtime::seed;
 use crate::trace;
 
 /// What a network has done and suffered.
@@ -19,8 +24,10 @@ pub struct NetworkStats {
     pub lost: u64,
     /// Those that a cut stopped.
     pub cut: u64,
-    /// Those that were sent twice by the network.
+    /// Those that the network delivers twice.
     pub duplicated: u64,
+    /// Those that broke what they were sent on.
+    pub reset: u64,
     /// Requests and connections to a member that did not serve.
     pub refused: u64,
 }
@@ -32,13 +39,46 @@ pub struct FaultId(u64);
 enum Kind {
     /// Nothing passes from the first to the second.
     Cut(BTreeSet<(Address, Address)>),
-    /// Messages between members lost in a thousand.
-    Loss(u32),
+    /// Nothing passes between clients and a member.
+    Shut(NodeId),
+    /// Messages lost in a thousand.
+    Loss(LinkSet, u32),
+    /// So many in a thousand are under way for longer, by so many microseconds.
+    Delay(LinkSet, u32, [u64; 2]),
+    /// So many in a thousand arrive twice, the second time so many microseconds later.
+    Duplicate(LinkSet, u32, [u64; 2]),
+    /// So many in a thousand do not arrive, but break what they were sent on.
+    Reset(LinkSet, u32),
 }
 
 struct Fault {
     kind: Kind,
-    dropped: u64,
+    rng: Pcg64,
+    /// Messages that it has done something to.
+    met: u64,
+}
+
+impl Fault {
+    /// Whether it happens to a message, as it does to so many in a thousand.
+    fn happens(&mut self, permille: u32) -> bool {
+        let happens = (self.rng.between(0, 999) as u32) < permille;
+        self.met += u64::from(happens);
+        happens
+    }
+}
+
+impl LinkSet {
+    fn includes(self, from: Address, to: Address) -> bool {
+        let between_members = matches!((from, to), (Address::Member(_), Address::Member(_)));
+        match self {
+            LinkSet::Members => between_members,
+            LinkSet::Clients => !between_members,
+            LinkSet::All => true,
+            LinkSet::One { from: one, to: other } => {
+                (from, to) == (Address::Member(NodeId(one)), Address::Member(NodeId(other)))
+            }
+        }
+    }
 }
 
 /// The faults under way.
@@ -57,10 +97,10 @@ impl Faults {
         self.members.insert(node);
     }
 
-    fn begin(&mut self, kind: Kind) -> FaultId {
+    fn begin(&mut self, place: usize, kind: Kind) -> FaultId {
         self.begun += 1;
         let id = FaultId(self.begun);
-        self.faults.insert(id, Fault { kind, dropped: 0 });
+        self.faults.insert(id, Fault { kind, rng: stream(seed(), "net-fault", place as u64), met: 0 });
         id
     }
 
@@ -68,32 +108,78 @@ impl Faults {
     pub(super) fn cut(&mut self, from: Address, to: Address) -> bool {
         let mut stopped = false;
         for fault in self.faults.values_mut() {
-            if matches!(&fault.kind, Kind::Cut(pairs) if pairs.contains(&(from, to))) {
-                fault.dropped += 1;
-                stopped = true;
-            }
+            let stops = match &fault.kind {
+                Kind::Cut(pairs) => pairs.contains(&(from, to)),
+                Kind::Shut(node) => {
+                    let node = Address::Member(*node);
+                    LinkSet::Clients.includes(from, to) && (from == node || to == node)
+                }
+                _ => false,
+            };
+            fault.met += u64::from(stops);
+            stopped |= stops;
         }
         stopped
     }
 
     /// Whether a fault loses this message, for which `drawn` was drawn out of a thousand.
     pub(super) fn loses(&mut self, from: Address, to: Address, drawn: u32) -> bool {
-        let between_members = matches!((from, to), (Address::Member(_), Address::Member(_)));
         let mut lost = false;
         for fault in self.faults.values_mut() {
-            if matches!(fault.kind, Kind::Loss(permille) if between_members && drawn < permille) {
-                fault.dropped += 1;
+            if matches!(fault.kind, Kind::Loss(links, permille) if links.includes(from, to) && drawn < permille) {
+                fault.met += 1;
                 lost = true;
             }
         }
         lost
+    }
+
+    /// By how many nanoseconds faults hold this message up.
+    pub(super) fn delay_ns(&mut self, from: Address, to: Address) -> u64 {
+        let mut delay_us = 0;
+        for fault in self.faults.values_mut() {
+            if let Kind::Delay(links, permille, [least, greatest]) = fault.kind
+                && links.includes(from, to)
+                && fault.happens(permille)
+            {
+                delay_us += fault.rng.between(least, greatest);
+            }
+        }
+        delay_us * 1000
+    }
+
+    /// How many nanoseconds later this message arrives once more; `None` if it does not.
+    pub(super) fn again_ns(&mut self, from: Address, to: Address) -> Option<u64> {
+        let mut again_us = None;
+        for fault in self.faults.values_mut() {
+            if let Kind::Duplicate(links, permille, [least, greatest]) = fault.kind
+                && links.includes(from, to)
+                && fault.happens(permille)
+            {
+                again_us = Some(fault.rng.between(least, greatest));
+            }
+        }
+        again_us.map(|us| us * 1000)
+    }
+
+    /// Whether a fault breaks what this message is sent on.
+    pub(super) fn resets(&mut self, from: Address, to: Address) -> bool {
+        let mut resets = false;
+        for fault in self.faults.values_mut() {
+            if let Kind::Reset(links, permille) = fault.kind
+                && links.includes(from, to)
+            {
+                resets |= fault.happens(permille);
+            }
+        }
+        resets
     }
 }
 
 impl Network {
     /// Nothing passes from the first of each pair to the second.
     pub fn cut(&self, pairs: impl IntoIterator<Item = (Address, Address)>) -> FaultId {
-        self.begin("net-fault-cut", Kind::Cut(pairs.into_iter().collect()))
+        self.begin("net-fault-cut", 0, Kind::Cut(pairs.into_iter().collect()))
     }
 
     /// The members in `side` and the others do not hear each other.
@@ -116,15 +202,46 @@ impl Network {
         self.cut_where(|from, to| from != bridge && to != bridge && side.contains(&from) != side.contains(&to))
     }
 
-    /// Of the messages between members, so many in a thousand are lost.
-    pub fn loss(&self, permille: u32) -> FaultId {
-        self.begin("net-fault-loss", Kind::Loss(permille))
+    /// Each member hears only those beside it in this ring, and is heard by them alone.
+    pub fn ring(&self, order: &[NodeId]) -> FaultId {
+        let place = |node| order.iter().position(|other| *other == node);
+        self.cut_where(|from, to| match (place(from), place(to)) {
+            (Some(one), Some(other)) => !matches!(one.abs_diff(other), 0 | 1) && one.abs_diff(other) != order.len() - 1,
+            _ => false,
+        })
     }
 
-    /// Ends a fault. Returns how many messages it dropped: a fault that dropped none had no effect.
+    /// No client reaches this member, and it answers none.
+    pub fn shut(&self, node: NodeId) -> FaultId {
+        self.begin("net-fault-shut", 0, Kind::Shut(node))
+    }
+
+    /// Of the messages on these links, so many in a thousand are lost.
+    pub fn loss(&self, links: LinkSet, permille: u32) -> FaultId {
+        self.begin("net-fault-loss", 0, Kind::Loss(links, permille))
+    }
+
+    /// Of the messages on these links, so many in a thousand are under way for longer, so that others overtake them. Bytes
+    /// of a stream stay in order. What is drawn belongs to the `place`-th fault of the plan.
+    pub fn delay(&self, place: usize, links: LinkSet, permille: u32, delay_us: [u64; 2]) -> FaultId {
+        self.begin("net-fault-delay", place, Kind::Delay(links, permille, delay_us))
+    }
+
+    /// Of the requests between members on these links that may be carried out twice, and of the replies, so many in a
+    /// thousand arrive once more. A connection hands its bytes over once, so clients and proposals are spared.
+    pub fn duplicate(&self, place: usize, links: LinkSet, permille: u32, after_us: [u64; 2]) -> FaultId {
+        self.begin("net-fault-duplicate", place, Kind::Duplicate(links, permille, after_us))
+    }
+
+    /// Of the messages on these links, so many in a thousand break the call or the connection that they belong to.
+    pub fn reset_some(&self, place: usize, links: LinkSet, permille: u32) -> FaultId {
+        self.begin("net-fault-reset", place, Kind::Reset(links, permille))
+    }
+
+    /// Ends a fault. Returns how many messages it met: a fault that met none had no effect.
     pub fn heal(&self, fault: FaultId) -> u64 {
         trace::record("net-heal", &[fault.0]);
-        self.shared.lock().faults.faults.remove(&fault).map_or(0, |fault| fault.dropped)
+        self.shared.lock().faults.faults.remove(&fault).map_or(0, |fault| fault.met)
     }
 
     /// Ends all faults, and gives the links back their common weather.
@@ -135,9 +252,9 @@ impl Network {
         trace::record("net-heal-all", &[healed.len() as u64]);
     }
 
-    /// How many messages a fault under way has dropped so far.
-    pub fn dropped(&self, fault: FaultId) -> u64 {
-        self.shared.lock().faults.faults.get(&fault).map_or(0, |fault| fault.dropped)
+    /// How many messages a fault under way has met so far.
+    pub fn met(&self, fault: FaultId) -> u64 {
+        self.shared.lock().faults.faults.get(&fault).map_or(0, |fault| fault.met)
     }
 
     /// What the network has done so far.
@@ -152,8 +269,8 @@ impl Network {
         self.cut(stopped.map(|(from, to)| (Address::Member(from), Address::Member(to))))
     }
 
-    fn begin(&self, tag: &'static str, kind: Kind) -> FaultId {
-        let fault = self.shared.lock().faults.begin(kind);
+    fn begin(&self, tag: &'static str, place: usize, kind: Kind) -> FaultId {
+        let fault = self.shared.lock().faults.begin(place, kind);
         trace::record(tag, &[fault.0]);
         fault
     }

@@ -1,4 +1,4 @@
-//! Links: latency, loss and duplication, each direction by itself.
+//! Links: latency and loss, each direction by itself.
 
 use std::collections::BTreeMap;
 

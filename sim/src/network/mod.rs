@@ -28,7 +28,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use madsim::runtime::{Handle, NodeHandle};
 use seedbed_core::api::Context;
-use seedbed_core::raft::NodeId;
+use seedbed_core::raft::{self, NodeId};
 use seedbed_core::runtime::{Handler, TransportError};
 use tokio::sync::oneshot;
 
@@ -136,6 +136,16 @@ enum Payload {
 }
 
 impl Payload {
+    /// Whether it may arrive twice, as far as members are concerned: a connection hands bytes over once, and what a client
+    /// asks for, itself or by way of a follower, is to be done once.
+    fn repeatable(&self) -> bool {
+        match self {
+            Payload::Peer(request) => raft::is_repeatable(request),
+            Payload::Client(_) => false,
+            Payload::Reply(_) => true,
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Payload::Peer(bytes) | Payload::Reply(Ok(bytes)) => bytes,
@@ -159,16 +169,35 @@ impl State {
     /// Draws what becomes of a message that is sent now, and whether it gets lost.
     fn send(&mut self, from: Address, to: Address) -> (Fate, bool) {
         self.stats.sent += 1;
-        let fate = self.links.draw(from, to);
+        let mut fate = self.links.draw(from, to);
         if self.cut(from, to) {
             return (fate, true);
         }
+        fate.latency_ns += self.faults.delay_ns(from, to);
         let lost = self.links.loses(from, to, fate.loss) || self.faults.loses(from, to, fate.loss);
         if lost {
             self.stats.lost += 1;
             trace::record("net-lost", &[from.code(), to.code()]);
         }
         (fate, lost)
+    }
+
+    /// Whether a fault breaks what a message is sent on. If so, counts it.
+    fn reset(&mut self, from: Address, to: Address) -> bool {
+        let reset = self.faults.resets(from, to);
+        if reset {
+            self.stats.reset += 1;
+            trace::record("net-broken", &[from.code(), to.code()]);
+        }
+        reset
+    }
+
+    /// How long after it is sent a message arrives once more, if it does. If so, counts it.
+    fn again_ns(&mut self, from: Address, to: Address, fate: &Fate) -> Option<u64> {
+        let by_fault = self.faults.again_ns(from, to).map(|later_ns| fate.latency_ns + later_ns);
+        let again_ns = by_fault.or_else(|| self.links.duplicates(fate.duplicate).then_some(fate.again_ns));
+        self.stats.duplicated += u64::from(again_ns.is_some());
+        again_ns
     }
 
     /// Something has been delivered to a node, which may have made tasks of it.
@@ -196,9 +225,18 @@ impl Shared {
         if lost {
             return;
         }
-        let again = state.links.duplicates(fate.duplicate).then_some(fate.again_ns);
-        state.stats.duplicated += u64::from(again.is_some());
+        let reset = state.reset(from, to);
+        let again = match payload.repeatable() && !reset {
+            true => state.again_ns(from, to, &fate),
+            false => None,
+        };
         drop(state);
+        let asked = if matches!(payload, Payload::Reply(_)) { from } else { to };
+        let payload = match asked {
+            // The caller hears of it when it would have heard of a refusal.
+            Address::Member(node) if reset => Payload::Reply(Err(TransportError::Lost(node))),
+            _ => payload,
+        };
         let message = Arc::new(Message { shared: self.clone(), from, to, payload, caller: caller.clone() });
         let (now, waker) = (true_now_ns(), Waker::from(message));
         // Nothing arrives in no time: a message that did would arrive while it is being sent.

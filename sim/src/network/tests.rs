@@ -9,6 +9,7 @@ use seedbed_core::api::OperationId;
 use seedbed_core::runtime::Transport;
 
 use super::*;
+use crate::plan::LinkSet;
 use crate::runtime::{MadsimRuntime, Simulation, kill, pause, restart, resume};
 
 const FAIR: Weather = Weather { latency_us: [100, 900], loss_permille: 0 };
@@ -147,7 +148,7 @@ fn a_one_way_cut_stops_replies_and_not_requests() {
 #[test]
 fn loss_is_between_members_only() {
     run(|world| async move {
-        let fault = world.network.loss(300);
+        let fault = world.network.loss(LinkSet::Members, 300);
         let mut answered = 0;
         for _ in 0..100 {
             answered += u64::from(world.call(1, 2).await.is_some());
@@ -168,6 +169,112 @@ fn a_duplicate_is_handled_twice_and_answered_once() {
         assert_eq!(world.handled.load(Ordering::Relaxed), 2);
         assert_eq!(world.network.stats().duplicated, 3);
     });
+}
+
+#[test]
+fn in_a_ring_each_hears_the_two_beside_it() {
+    Simulation::new(5).expect(|| async {
+        let members = [1, 2, 3, 4, 5].map(NodeId);
+        let network = Network::new(&members, FAIR);
+        let fault = network.ring(&[1, 3, 5, 2, 4].map(NodeId));
+        let mut heard = Vec::new();
+        for from in members {
+            for to in members.into_iter().filter(|to| *to > from) {
+                let cut = |from, to| network.shared.lock().faults.cut(Address::Member(from), Address::Member(to));
+                assert_eq!(cut(from, to), cut(to, from));
+                heard.extend((!cut(from, to)).then_some((from.0, to.0)));
+            }
+        }
+        assert_eq!(heard, [(1, 3), (1, 4), (2, 4), (2, 5), (3, 5)]);
+        assert_eq!(network.heal(fault), 5 * 3);
+    });
+}
+
+#[test]
+fn a_member_that_is_shut_hears_members_and_no_client() {
+    run(|world| async move {
+        let fault = world.network.shut(NodeId(2));
+        assert_eq!(world.reach().await.len(), 6);
+        let ask = |to| {
+            let call = world.network.client_call(1, NodeId(to), "Range", Bytes::new(), Context::default());
+            MadsimRuntime::timeout(Duration::from_secs(1), call)
+        };
+        assert!(ask(1).await.is_ok());
+        assert!(ask(2).await.is_err());
+        assert_eq!(world.network.heal(fault), 1);
+        assert!(ask(2).await.is_ok());
+    });
+}
+
+#[test]
+fn a_message_that_is_held_up_is_overtaken() {
+    run(|world| async move {
+        let link = LinkSet::One { from: 1, to: 2 };
+        let fault = world.network.delay(0, link, 500, [20_000, 30_000]);
+        let (mut held_up, mut prompt) = (0, 0);
+        for _ in 0..100 {
+            let begin = true_now_ns();
+            assert!(matches!(world.call(1, 2).await, Some(Ok(_))));
+            let passed = true_now_ns() - begin;
+            assert!((200_000..1_810_000).contains(&passed) || (20_200_000..31_810_000).contains(&passed), "{passed}");
+            if passed > 2_000_000 { held_up += 1 } else { prompt += 1 }
+        }
+        assert!(held_up > 30 && prompt > 30, "{held_up} held up, {prompt} prompt");
+        assert_eq!(world.network.heal(fault), held_up);
+    });
+}
+
+#[test]
+fn a_fault_doubles_what_may_be_done_twice_and_no_proposal() {
+    run(|world| async move {
+        let fault = world.network.duplicate(0, LinkSet::One { from: 1, to: 2 }, 1000, [0, 5_000]);
+        let transport = world.network.transport(NodeId(1));
+        let mut handled = 0;
+        // By their first byte, they are of any kind; 6 is a proposal.
+        for kind in 0..10 {
+            assert!(transport.call(NodeId(2), Bytes::from(vec![kind])).await.is_ok());
+            madsim::time::sleep(Duration::from_millis(10)).await;
+            handled += if kind == 6 { 1 } else { 2 };
+            assert_eq!(world.handled.load(Ordering::Relaxed), handled, "{kind}");
+        }
+        assert_eq!(world.network.heal(fault), 9);
+    });
+}
+
+#[test]
+fn a_call_whose_connection_breaks_is_lost_and_may_have_been_handled() {
+    run(|world| async move {
+        let request = world.network.reset_some(0, LinkSet::One { from: 1, to: 2 }, 1000);
+        assert_eq!(world.call(1, 2).await, Some(Err(TransportError::Lost(NodeId(2)))));
+        assert_eq!(world.handled.load(Ordering::Relaxed), 0);
+        assert_eq!(world.network.heal(request), 1);
+        let reply = world.network.reset_some(0, LinkSet::One { from: 2, to: 1 }, 1000);
+        assert_eq!(world.call(1, 2).await, Some(Err(TransportError::Lost(NodeId(2)))));
+        assert_eq!(world.handled.load(Ordering::Relaxed), 1);
+        assert_eq!(world.network.heal(reply), 1);
+        assert!(matches!(world.call(1, 2).await, Some(Ok(_))));
+    });
+}
+
+#[test]
+fn what_a_fault_draws_does_not_change_what_another_draws() {
+    let delayed = |resets: bool| {
+        run(move |world| async move {
+            if resets {
+                world.network.reset_some(0, LinkSet::One { from: 3, to: 1 }, 500);
+                let _ = world.call(3, 1).await;
+            }
+            world.network.delay(1, LinkSet::One { from: 1, to: 2 }, 500, [10_000, 20_000]);
+            let mut times = Vec::new();
+            for _ in 0..20 {
+                let begin = true_now_ns();
+                let _ = world.call(1, 2).await;
+                times.push(true_now_ns() - begin);
+            }
+            times
+        })
+    };
+    assert_eq!(delayed(false), delayed(true));
 }
 
 #[test]

@@ -6,16 +6,16 @@
 use rand::Rng as _;
 use rand_pcg::Pcg64;
 
-use super::scenario::{Family, FamilyKind, FaultRanges, Scenario, Span, WorkloadRanges};
+use super::scenario::{Family, FamilyKind, FaultRanges, LinkAim, Scenario, Span, WorkloadRanges};
 use super::validate::Downtime;
-use super::{ClusterPlan, DiskPlan, Fault, FaultKind, Mix, NetworkPlan, Plan, Target, VERSION, WorkloadPlan};
+use super::{ClusterPlan, DiskPlan, Fault, FaultKind, LinkSet, Mix, NetworkPlan, Plan, Target, VERSION, WorkloadPlan};
 use crate::rng::{self, Draw as _};
 
 /// The first fault waits until there can be a leader and some data.
 const QUIET_MS: u64 = 300;
-/// What the shortest fault lasts.
 /// How far apart the faults of one moment begin at most.
 const MOMENT_MS: u64 = 150;
+/// What the shortest fault lasts.
 const FAULT_MS_MIN: u64 = 5;
 /// How often a place in time is drawn for a fault before it is left out.
 const PLACES: u32 = 8;
@@ -94,7 +94,7 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
     let reckless = draw("reckless").chance(ranges.reckless_percent);
     let limit = if reckless { cluster.members } else { ((cluster.members - 1) / 2).max(1) };
     let possible: Vec<&Family> =
-        ranges.families.iter().filter(|family| cluster.members > 1 || !family.kind.between_members()).collect();
+        ranges.families.iter().filter(|family| cluster.members >= family.kind.least_members()).collect();
     let is_on = |family: &&Family| !draw(family.kind.name()).chance(ranges.off_percent);
     let mut on: Vec<&Family> = possible.iter().copied().filter(is_on).collect();
     // A seed without any fault is the calm scenario's.
@@ -155,7 +155,39 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], 
             let bridge = d.within([1, members]);
             FaultKind::Bridge { bridge, side: d.side((1..=members).filter(|member| *member != bridge).collect()) }
         }
-        FamilyKind::Loss { permille } => FaultKind::Loss { permille: d.within_u32(permille) },
+        FamilyKind::Loss { permille } => FaultKind::Loss { permille: d.within_u32(permille), links: LinkSet::Members },
+        FamilyKind::Ring => FaultKind::Ring { order: d.order((1..=members).collect()) },
+        FamilyKind::Shut => FaultKind::Shut { target },
+        FamilyKind::Latency { links, delay_us, jitter_us } => {
+            FaultKind::Latency { links: d.links(links, members), delay_us: d.band(delay_us, jitter_us) }
+        }
+        FamilyKind::Reorder { links, permille, delay_us, jitter_us } => FaultKind::Reorder {
+            links: d.links(links, members),
+            permille: d.within_u32(permille),
+            delay_us: d.band(delay_us, jitter_us),
+        },
+        FamilyKind::Duplicate { links, permille, after_us, jitter_us } => FaultKind::Duplicate {
+            links: d.links(links, members),
+            permille: d.within_u32(permille),
+            after_us: d.band(after_us, jitter_us),
+        },
+        FamilyKind::Reset { links, permille } => {
+            FaultKind::Reset { links: d.links(links, members), permille: d.within_u32(permille) }
+        }
+        FamilyKind::Skew { by_ms } => {
+            let by_ms = d.within(by_ms) as i64;
+            FaultKind::Skew { target, by_ms: if d.chance(50) { by_ms } else { -by_ms } }
+        }
+        FamilyKind::Jump { by_ms } => FaultKind::Jump { target, by_ms: d.within(by_ms) },
+        FamilyKind::CrashAt { points } => {
+            let (point, nth) = d.weighted(points);
+            FaultKind::CrashAt { target, point, nth: d.within_u32(nth) }
+        }
+        FamilyKind::Transfer => FaultKind::Transfer,
+        FamilyKind::Snapshot => FaultKind::Snapshot { target },
+        FamilyKind::SlowNode { run_ms, stop_ms } => {
+            FaultKind::SlowNode { target, run_ms: d.within(run_ms), stop_ms: d.within(stop_ms) }
+        }
         FamilyKind::FsyncDelay { sync_us, jitter_us } => {
             FaultKind::FsyncDelay { target, sync_us: d.band(sync_us, jitter_us) }
         }
@@ -219,11 +251,27 @@ impl Draw {
         unreachable!("the draw is below the sum of the weights")
     }
 
-    /// A part of the members that is neither none nor all of them.
-    fn side(&mut self, mut members: Vec<u64>) -> Vec<u64> {
+    /// Links of a cluster. Those between members are all that one direction can be in a cluster of one.
+    fn links(&mut self, aims: &[(u32, LinkAim)], members: u64) -> LinkSet {
+        let aim = self.weighted(aims);
+        match self.order((1..=members).collect())[..] {
+            [from, to, ..] => aim.links([from, to]),
+            _ if aim == LinkAim::One => LinkSet::Members,
+            _ => aim.links([0, 0]),
+        }
+    }
+
+    /// The members in any order.
+    fn order(&mut self, mut members: Vec<u64>) -> Vec<u64> {
         for last in (1..members.len()).rev() {
             members.swap(last, self.within([0, last as u64]) as usize);
         }
+        members
+    }
+
+    /// A part of the members that is neither none nor all of them.
+    fn side(&mut self, members: Vec<u64>) -> Vec<u64> {
+        let mut members = self.order(members);
         members.truncate(self.within([1, members.len() as u64 - 1]) as usize);
         members.sort_unstable();
         members

@@ -11,10 +11,11 @@ mod generate;
 mod scenario;
 mod validate;
 
+use seedbed_core::runtime::CrashPoint;
 use serde::{Deserialize, Serialize};
 
 pub use self::scenario::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, Span,
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LinkAim, MixRanges, NetworkRanges, Scenario, Span,
     WorkloadRanges,
 };
 pub use self::validate::PlanError;
@@ -56,9 +57,12 @@ impl Plan {
     /// Whether some clock drifts further than was declared for lease reads.
     pub fn breaks_leases(&self) -> bool {
         let declared = self.cluster.lease_drift_ppm.unwrap_or(0);
-        self.faults.iter().any(
-            |fault| matches!(fault.fault, FaultKind::Drift { ppm, .. } if ppm.unsigned_abs() > u64::from(declared)),
-        )
+        self.faults.iter().any(|fault| match fault.fault {
+            FaultKind::Drift { ppm, .. } => ppm.unsigned_abs() > u64::from(declared),
+            // Of all at once, which no rate accounts for.
+            FaultKind::Jump { .. } => true,
+            _ => false,
+        })
     }
 }
 
@@ -177,6 +181,32 @@ pub enum Target {
     Everyone,
 }
 
+/// Links that a fault meets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LinkSet {
+    /// Those between members.
+    #[default]
+    Members,
+    /// Those between clients and members.
+    Clients,
+    /// All of them.
+    All,
+    /// One direction between two members.
+    One {
+        /// Who sends.
+        from: u64,
+        /// Who is sent to.
+        to: u64,
+    },
+}
+
+impl LinkSet {
+    fn is_members(&self) -> bool {
+        *self == LinkSet::Members
+    }
+}
+
 /// The kinds of faults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -203,10 +233,95 @@ pub enum FaultKind {
         /// One side, by number, without the bridge.
         side: Vec<u64>,
     },
-    /// Each message between members is lost with this probability.
+    /// Each message is lost with this probability.
     Loss {
         /// Messages lost in a thousand.
         permille: u32,
+        /// On which links.
+        #[serde(default, skip_serializing_if = "LinkSet::is_members")]
+        links: LinkSet,
+    },
+    /// The members stand in a ring, and each hears only the two beside it. Of three members all are neighbours.
+    Ring {
+        /// All members by number, each beside the next, the last beside the first.
+        order: Vec<u64>,
+    },
+    /// No client reaches the target, and it answers none; members hear it.
+    Shut {
+        /// Whom clients do not reach.
+        target: Target,
+    },
+    /// Messages are under way for longer.
+    Latency {
+        /// On which links.
+        links: LinkSet,
+        /// What it adds to the one-way delay, least and greatest.
+        delay_us: [u64; 2],
+    },
+    /// Some messages are held up, so that later ones overtake them. The bytes of a stream stay in order.
+    Reorder {
+        /// On which links.
+        links: LinkSet,
+        /// Messages held up in a thousand.
+        permille: u32,
+        /// For how long, least and greatest.
+        delay_us: [u64; 2],
+    },
+    /// Some messages between members arrive twice: requests that may be carried out twice, and replies.
+    Duplicate {
+        /// On which links.
+        links: LinkSet,
+        /// Messages in a thousand that arrive twice.
+        permille: u32,
+        /// How long after the first the second arrives, least and greatest.
+        after_us: [u64; 2],
+    },
+    /// Some messages break the call or the connection that they belong to.
+    Reset {
+        /// On which links.
+        links: LinkSet,
+        /// Messages in a thousand that do.
+        permille: u32,
+    },
+    /// The wall clock is off by so much, forth, or back if negative. Monotonic time is as it was.
+    Skew {
+        /// Whose.
+        target: Target,
+        /// By how much.
+        by_ms: i64,
+    },
+    /// The monotonic clock jumps forward when the fault begins, as that of a machine which was suspended, and stays there.
+    Jump {
+        /// Whose.
+        target: Target,
+        /// By how much.
+        by_ms: u64,
+    },
+    /// The process dies when it comes to a place in its code, if it does while the fault lasts, and is started again at the
+    /// end of it.
+    CrashAt {
+        /// Who.
+        target: Target,
+        /// Where.
+        point: CrashPoint,
+        /// The how many-th time that it comes there.
+        nth: u32,
+    },
+    /// Whoever leads hands leadership over to another.
+    Transfer,
+    /// A snapshot is built out of turn.
+    Snapshot {
+        /// By whom.
+        target: Target,
+    },
+    /// The process gets the processor by turns only.
+    SlowNode {
+        /// Who.
+        target: Target,
+        /// How long it runs in each turn.
+        run_ms: u64,
+        /// How long it then stands still.
+        stop_ms: u64,
     },
     /// Fsync takes longer.
     FsyncDelay {

@@ -1,7 +1,10 @@
 //! A scenario: what a seed may draw a plan from, as data.
 
+use seedbed_core::runtime::CrashPoint;
+
 use super::generate;
-use super::{Plan, Target};
+use super::{LinkSet, Plan, Target};
+use crate::nemesis;
 
 /// A range of whole numbers, both ends included.
 pub type Span = [u64; 2];
@@ -155,6 +158,46 @@ pub enum FamilyKind {
     Loss {
         permille: Span,
     },
+    Ring,
+    Shut,
+    Latency {
+        links: &'static [(u32, LinkAim)],
+        delay_us: Span,
+        jitter_us: Span,
+    },
+    Reorder {
+        links: &'static [(u32, LinkAim)],
+        permille: Span,
+        delay_us: Span,
+        jitter_us: Span,
+    },
+    Duplicate {
+        links: &'static [(u32, LinkAim)],
+        permille: Span,
+        after_us: Span,
+        jitter_us: Span,
+    },
+    Reset {
+        links: &'static [(u32, LinkAim)],
+        permille: Span,
+    },
+    /// Off by so much, forth or back.
+    Skew {
+        by_ms: Span,
+    },
+    Jump {
+        by_ms: Span,
+    },
+    /// Each place with its weight, and with how often a member comes there until it dies.
+    CrashAt {
+        points: &'static [(u32, (CrashPoint, Span))],
+    },
+    Transfer,
+    Snapshot,
+    SlowNode {
+        run_ms: Span,
+        stop_ms: Span,
+    },
     FsyncDelay {
         sync_us: Span,
         jitter_us: Span,
@@ -184,6 +227,18 @@ impl FamilyKind {
             FamilyKind::OneWay => "one-way",
             FamilyKind::Bridge => "bridge",
             FamilyKind::Loss { .. } => "loss",
+            FamilyKind::Ring => "ring",
+            FamilyKind::Shut => "shut",
+            FamilyKind::Latency { .. } => "latency",
+            FamilyKind::Reorder { .. } => "reorder",
+            FamilyKind::Duplicate { .. } => "duplicate",
+            FamilyKind::Reset { .. } => "reset",
+            FamilyKind::Skew { .. } => "skew",
+            FamilyKind::Jump { .. } => "jump",
+            FamilyKind::CrashAt { .. } => "crash-at",
+            FamilyKind::Transfer => "transfer",
+            FamilyKind::Snapshot => "snapshot",
+            FamilyKind::SlowNode { .. } => "slow-node",
             FamilyKind::FsyncDelay { .. } => "fsync-delay",
             FamilyKind::FsyncStall => "fsync-stall",
             FamilyKind::Crash => "crash",
@@ -194,8 +249,26 @@ impl FamilyKind {
         }
     }
 
-    /// Whether it acts between members, and so does nothing to a cluster of one.
-    pub(super) fn between_members(self) -> bool {
+    /// Under which names its faults are counted.
+    pub fn families(self) -> Vec<&'static str> {
+        match self {
+            FamilyKind::CrashAt { points, .. } => {
+                points.iter().map(|(_, (point, _))| nemesis::crash_at(*point)).collect()
+            }
+            _ => vec![self.name()],
+        }
+    }
+
+    /// How many members it takes for it to do anything.
+    pub(super) fn least_members(self) -> u64 {
+        match self {
+            FamilyKind::Ring => 4,
+            _ if self.between_members() => 2,
+            _ => 1,
+        }
+    }
+
+    fn between_members(self) -> bool {
         matches!(
             self,
             FamilyKind::Halves
@@ -203,8 +276,32 @@ impl FamilyKind {
                 | FamilyKind::OneWay
                 | FamilyKind::Bridge
                 | FamilyKind::Loss { .. }
+                | FamilyKind::Duplicate { .. }
+                | FamilyKind::Transfer
                 | FamilyKind::SlowLink { .. }
         )
+    }
+}
+
+/// Links that a fault is aimed at, as in [`LinkSet`](super::LinkSet).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants of LinkSet, where they are explained")]
+pub enum LinkAim {
+    Members,
+    Clients,
+    All,
+    One,
+}
+
+impl LinkAim {
+    /// The links in a cluster, of which `pair` are two different members.
+    pub(super) fn links(self, [from, to]: [u64; 2]) -> LinkSet {
+        match self {
+            LinkAim::Members => LinkSet::Members,
+            LinkAim::Clients => LinkSet::Clients,
+            LinkAim::All => LinkSet::All,
+            LinkAim::One => LinkSet::One { from, to },
+        }
     }
 }
 

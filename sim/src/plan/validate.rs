@@ -26,7 +26,7 @@ use seedbed_core::runtime::Mutant;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ClusterPlan, Fault, FaultKind, Plan, Span, Target, VERSION, WorkloadPlan};
+use super::{ClusterPlan, Fault, FaultKind, LinkSet, Plan, Span, Target, VERSION, WorkloadPlan};
 
 /// Time in a plan ends here: a day, in which no sum of two times overflows.
 const TIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -234,7 +234,51 @@ impl Fault {
                 member(field("bridge", "bridge"), *bridge, members)?;
                 half(field("bridge", "side"), side, members, Some(*bridge))
             }
-            FaultKind::Loss { permille } => within(field("loss", "permille"), *permille, 1, 1000),
+            FaultKind::Loss { permille, links } => {
+                linked(field("loss", "links"), *links, members)?;
+                within(field("loss", "permille"), *permille, 1, 1000)
+            }
+            FaultKind::Ring { order } => ring(field("ring", "order"), order, members),
+            FaultKind::Shut { target } => aimed("shut", *target),
+            FaultKind::Latency { links, delay_us } => {
+                linked(field("latency", "links"), *links, members)?;
+                band(field("latency", "delay_us"), *delay_us, TIME_MS_MAX * 1000)
+            }
+            FaultKind::Reorder { links, permille, delay_us } => {
+                linked(field("reorder", "links"), *links, members)?;
+                within(field("reorder", "permille"), *permille, 1, 1000)?;
+                band(field("reorder", "delay_us"), *delay_us, TIME_MS_MAX * 1000)
+            }
+            FaultKind::Duplicate { links, permille, after_us } => {
+                linked(field("duplicate", "links"), *links, members)?;
+                within(field("duplicate", "permille"), *permille, 1, 1000)?;
+                band(field("duplicate", "after_us"), *after_us, TIME_MS_MAX * 1000)
+            }
+            FaultKind::Reset { links, permille } => {
+                linked(field("reset", "links"), *links, members)?;
+                within(field("reset", "permille"), *permille, 1, 1000)
+            }
+            FaultKind::Skew { target, by_ms } => {
+                aimed("skew", *target)?;
+                within(field("skew", "by_ms"), by_ms.unsigned_abs(), 1, TIME_MS_MAX)
+            }
+            FaultKind::Jump { target, by_ms } => {
+                aimed("jump", *target)?;
+                within(field("jump", "by_ms"), *by_ms, 1, TIME_MS_MAX)
+            }
+            FaultKind::CrashAt { target, nth, .. } => {
+                aimed("crash-at", *target)?;
+                within(field("crash-at", "nth"), *nth, 1, u64::from(u32::MAX))
+            }
+            FaultKind::Transfer => ensure(members > 1, format_args!("{path}.fault.transfer"), || {
+                "a cluster of one has nobody to hand over to".to_owned()
+            }),
+            FaultKind::Snapshot { target } => aimed("snapshot", *target),
+            FaultKind::SlowNode { target, run_ms, stop_ms } => {
+                aimed("slow-node", *target)?;
+                within(field("slow-node", "run_ms"), *run_ms, 1, TIME_MS_MAX)?;
+                within(field("slow-node", "stop_ms"), *stop_ms, 1, TIME_MS_MAX)
+            }
             FaultKind::FsyncDelay { target, sync_us } => {
                 aimed("fsync-delay", *target)?;
                 band(field("fsync-delay", "sync_us"), *sync_us, TIME_MS_MAX * 1000)
@@ -269,9 +313,11 @@ impl Fault {
     /// Whom the fault takes down or stops.
     fn downs(&self) -> Option<Target> {
         match self.fault {
-            FaultKind::Crash { target } | FaultKind::Pause { target } | FaultKind::CrashUnflushed { target, .. } => {
-                Some(target)
-            }
+            FaultKind::Crash { target }
+            | FaultKind::Pause { target }
+            | FaultKind::CrashAt { target, .. }
+            | FaultKind::SlowNode { target, .. }
+            | FaultKind::CrashUnflushed { target, .. } => Some(target),
             _ => None,
         }
     }
@@ -378,6 +424,24 @@ fn aim(path: impl fmt::Display, target: Target, members: u64) -> Result<(), Plan
         }
         Target::Leader | Target::Everyone => Ok(()),
     }
+}
+
+/// Links that exist.
+fn linked(path: impl fmt::Display, links: LinkSet, members: u64) -> Result<(), PlanError> {
+    let LinkSet::One { from, to } = links else { return Ok(()) };
+    member(format_args!("{path}.one.from"), from, members)?;
+    member(format_args!("{path}.one.to"), to, members)?;
+    ensure(from != to, format_args!("{path}.one.to"), || format!("member {to} has no link to itself"))
+}
+
+/// All members, each once.
+fn ring(path: impl fmt::Display, order: &[u64], members: u64) -> Result<(), PlanError> {
+    for number in order {
+        member(&path, *number, members)?;
+    }
+    let unique: BTreeSet<&u64> = order.iter().collect();
+    ensure(unique.len() == order.len(), &path, || "a member is named twice".to_owned())?;
+    ensure(order.len() as u64 == members, &path, || format!("{} of {members} members are in it", order.len()))
 }
 
 /// One side of a partition: members that exist, each once, and neither none nor all of those who are not the bridge.

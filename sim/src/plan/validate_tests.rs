@@ -252,3 +252,56 @@ fn a_member_that_is_down_cannot_go_down() {
         Plan::from_json(&plan.to_string()).expect("possible");
     }
 }
+
+#[test]
+fn faults_of_links_clocks_and_places_are_refused_by_the_path_of_the_field() {
+    let refusal = |fault: Value| {
+        let mut plan = sample();
+        plan["faults"] = json!([{"at_ms": 500, "for_ms": 500, "fault": fault}]);
+        Plan::from_json(&plan.to_string()).expect_err("refused").to_string()
+    };
+    for (fault, says) in [
+        (json!({"ring": {"order": [1, 2]}}), "faults[0].fault.ring.order: 2 of 5 members are in it"),
+        (json!({"ring": {"order": [1, 2, 2]}}), "faults[0].fault.ring.order: a member is named twice"),
+        (json!({"ring": {"order": [1, 2, 9]}}), "faults[0].fault.ring.order: there is no member 9"),
+        (json!({"shut": {"target": {"member": 6}}}), "faults[0].fault.shut.target: there is no member 6"),
+        (
+            json!({"reset": {"links": {"one": {"from": 1, "to": 1}}, "permille": 5}}),
+            "faults[0].fault.reset.links.one.to: member 1 has no link to itself",
+        ),
+        (
+            json!({"loss": {"links": {"one": {"from": 0, "to": 1}}, "permille": 5}}),
+            "faults[0].fault.loss.links.one.from: there is no member 0",
+        ),
+        (json!({"loss": {"links": "some", "permille": 5}}), "faults[0].fault.loss.links: unknown variant `some`"),
+        (
+            json!({"latency": {"links": "all", "delay_us": [2, 1]}}),
+            "faults[0].fault.latency.delay_us: the least, 2, is above the greatest, 1",
+        ),
+        (
+            json!({"reorder": {"links": "all", "permille": 0, "delay_us": [1, 2]}}),
+            "faults[0].fault.reorder.permille: 0 is not within 1..=1000",
+        ),
+        (
+            json!({"duplicate": {"links": "all", "permille": 1001, "after_us": [1, 2]}}),
+            "faults[0].fault.duplicate.permille: 1001 is not within 1..=1000",
+        ),
+        (json!({"skew": {"target": "leader", "by_ms": 0}}), "faults[0].fault.skew.by_ms: 0 is not within"),
+        (json!({"jump": {"target": "leader", "by_ms": -5}}), "faults[0].fault.jump.by_ms: invalid value"),
+        (
+            json!({"slow-node": {"target": "leader", "run_ms": 0, "stop_ms": 1}}),
+            "faults[0].fault.slow-node.run_ms: 0 is not within",
+        ),
+        (
+            json!({"crash-at": {"target": "leader", "point": "lunch", "nth": 1}}),
+            "faults[0].fault.crash-at.point: unknown variant `lunch`",
+        ),
+        (
+            json!({"crash-at": {"target": "leader", "point": "apply", "nth": 0}}),
+            "faults[0].fault.crash-at.nth: 0 is not within",
+        ),
+    ] {
+        let line = refusal(fault);
+        assert!(line.starts_with(says), "{line}");
+    }
+}

@@ -30,6 +30,7 @@ pub(crate) use self::time::arm;
 pub use self::time::{Elapsed, SimInstant, Sleep, Timeout};
 pub use self::watch::SimWatch;
 use crate::clock::SimClock;
+use crate::crash_points::SimCrashPoints;
 use crate::disk::DiskHandle;
 use crate::evidence::SimProbe;
 use crate::mutant::SimMutants;
@@ -65,6 +66,7 @@ impl Runtime for MadsimRuntime {
     type Transport = SimTransport;
     type Mutants = SimMutants;
     type Probe = SimProbe;
+    type CrashPoints = SimCrashPoints;
 }
 
 impl AsyncRuntime for MadsimRuntime {

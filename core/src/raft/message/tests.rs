@@ -44,6 +44,15 @@ fn changes() -> Vec<Request> {
     ]
 }
 
+#[test]
+fn a_change_alone_must_not_be_carried_out_twice() {
+    let (changes, rest): (Vec<_>, Vec<_>) =
+        requests().into_iter().partition(|request| matches!(request, PeerRequest::Propose(_)));
+    assert!(!changes.is_empty() && !rest.is_empty());
+    assert!(changes.iter().all(|request| !is_repeatable(&encode(request))));
+    assert!(rest.iter().all(|request| is_repeatable(&encode(request))));
+}
+
 fn membership() -> Membership<NodeId, openraft::EmptyNode> {
     let voters = BTreeSet::from([1, 2, 3].map(NodeId));
     Membership::new_with_defaults(vec![voters.clone(), BTreeSet::from([NodeId(9)])], voters)

@@ -23,7 +23,7 @@ pub use self::disk::{TokioDisk, TokioFile};
 #[cfg(feature = "server")]
 pub(crate) use self::transport::set_up as set_up_stream;
 pub use self::transport::{TokioTransport, TransportOptions};
-use super::{NoMutants, NoProbe, Runtime};
+use super::{NoCrashPoints, NoMutants, NoProbe, Runtime};
 
 type Base = openraft_rt_tokio::TokioRuntime;
 
@@ -115,4 +115,5 @@ impl Runtime for TokioRuntime {
     type Transport = TokioTransport;
     type Mutants = NoMutants;
     type Probe = NoProbe;
+    type CrashPoints = NoCrashPoints;
 }

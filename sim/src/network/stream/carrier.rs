@@ -69,6 +69,13 @@ impl Shared {
         let bytes = segment.bytes();
         trace::record("stream-send", &[from.code(), to.code(), bytes.len() as u64, trace::digest(bytes)]);
         let (fate, lost) = state.send(from, to);
+        if state.reset(from, to) {
+            let connection = state.connections.get_mut(id).expect("it was there just now");
+            let woken = connection.fail(side, io::ErrorKind::ConnectionReset);
+            drop(guard);
+            woken.into_iter().flatten().for_each(Waker::wake);
+            return self.send_reset(id, side.other());
+        }
         let earliest_ns = true_now_ns() + fate.latency_ns.max(1);
         let connection = state.connections.get_mut(id).expect("it was there just now");
         let arrival = connection.fly(side, segment, lost, earliest_ns);

@@ -178,6 +178,20 @@ fn a_crash_resets_and_the_next_life_listens() {
 }
 
 #[test]
+fn a_fault_breaks_a_connection_for_both_ends() {
+    run(|world| async move {
+        let mut stream = world.connect().await.expect("it listens");
+        ask(&mut stream).await.expect("it answers");
+        let fault = world.network.reset_some(0, crate::plan::LinkSet::Clients, 1000);
+        let broken = ask(&mut stream).await.expect_err("the connection breaks");
+        assert_eq!(broken.kind(), io::ErrorKind::ConnectionReset);
+        assert!(world.network.heal(fault) > 0);
+        let mut stream = world.connect().await.expect("the next one holds");
+        ask(&mut stream).await.expect("it answers");
+    });
+}
+
+#[test]
 fn who_missed_the_reset_hears_of_it_when_it_sends() {
     run(|world| async move {
         let mut stream = world.connect().await.expect("it listens");

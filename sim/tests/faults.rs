@@ -1,0 +1,87 @@
+//! Each kind of fault takes effect, is counted under its name, and breaks no promise.
+
+use seedbed_sim::CrashPoint;
+use seedbed_sim::outcome::Outcome;
+use seedbed_sim::plan::Plan;
+use seedbed_sim::run::{self, Options};
+use serde_json::{Value, json};
+
+/// Five members, clients that come in both ways, snapshots and compactions all the time.
+fn plan(seed: u64, faults: Value) -> Plan {
+    let plan = json!({
+        "version": 1,
+        "scenario": "faults",
+        "seed": seed,
+        "cluster": {
+            "members": 5, "heartbeat_ms": 40, "election_ms": 200,
+            "snapshot_entries": 40, "keep_entries": 5, "segment_bytes": 20_000,
+        },
+        "network": {"latency_us": [200, 600], "loss_permille": 0},
+        "disk": {"sync_us": [300, 1500]},
+        "workload": {
+            "clients": 10, "grpc_clients": 5, "operations": 600, "keys": 5, "value_bytes": 20,
+            "think_ms": [0, 80], "timeout_ms": 500,
+            "mix": {"get": 10, "get_serializable": 5, "range": 5, "put": 30, "delete": 5, "txn": 5, "compact": 3},
+        },
+        "faults": faults,
+        "converge_ms": 15_000,
+    });
+    Plan::from_json(&plan.to_string()).expect("a valid plan")
+}
+
+fn clean(seed: u64, faults: Value) -> Outcome {
+    let outcome = run::run(&plan(seed, faults), &Options::default()).outcome;
+    assert_eq!(outcome.violations, [], "seed {seed}");
+    outcome
+}
+
+#[test]
+fn every_kind_takes_effect_and_breaks_no_promise() {
+    let delay = json!([1_000, 200_000]);
+    for (family, fault) in [
+        ("ring", json!({"ring": {"order": [3, 1, 4, 2, 5]}})),
+        ("shut", json!({"shut": {"target": "leader"}})),
+        ("latency", json!({"latency": {"links": "all", "delay_us": [1_000, 30_000]}})),
+        ("reorder", json!({"reorder": {"links": "members", "permille": 300, "delay_us": delay}})),
+        ("duplicate", json!({"duplicate": {"links": "members", "permille": 300, "after_us": delay}})),
+        ("reset", json!({"reset": {"links": "members", "permille": 50}})),
+        ("reset", json!({"reset": {"links": "clients", "permille": 50}})),
+        ("loss", json!({"loss": {"links": "clients", "permille": 100}})),
+        ("skew", json!({"skew": {"target": "leader", "by_ms": -60_000}})),
+        ("jump", json!({"jump": {"target": "leader", "by_ms": 2_000}})),
+        ("transfer", json!("transfer")),
+        ("snapshot", json!({"snapshot": {"target": "everyone"}})),
+        ("slow-node", json!({"slow-node": {"target": "leader", "run_ms": 20, "stop_ms": 60}})),
+    ] {
+        let outcome = clean(1, json!([{"at_ms": 500, "for_ms": 1_500, "fault": fault}]));
+        assert_eq!(outcome.faults, [(family, 1)].into(), "{fault}");
+        assert!(outcome.heal_to_commit_ms.is_some(), "{fault}");
+    }
+}
+
+#[test]
+fn a_member_dies_at_every_point_and_comes_back() {
+    for point in CrashPoint::ALL {
+        for seed in 0..3 {
+            let fault = json!({"crash-at": {"target": {"member": 1 + seed}, "point": point, "nth": 1}});
+            // Whoever was away for a while needs a snapshot when he is back.
+            let away = json!({"isolate": {"target": {"member": 1 + seed}}});
+            let outcome = clean(
+                seed,
+                json!([
+                    {"at_ms": 300, "for_ms": 1_500, "fault": away},
+                    {"at_ms": 1_700, "for_ms": 1_500, "fault": fault},
+                ]),
+            );
+            let family = format!("crash-at-{point}");
+            assert_eq!(outcome.faults.get(family.as_str()), Some(&1), "seed {seed}: {:?}", outcome.faults);
+        }
+    }
+}
+
+#[test]
+fn a_point_that_nobody_comes_to_has_no_effect() {
+    let fault = json!({"crash-at": {"target": "everyone", "point": "wal-append", "nth": 1_000_000}});
+    let outcome = clean(0, json!([{"at_ms": 300, "for_ms": 1_000, "fault": fault}]));
+    assert_eq!(outcome.faults, [("crash-at-wal-append", 0)].into());
+}
