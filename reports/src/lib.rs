@@ -9,9 +9,13 @@
 //!                          └──► reports/out/simulated_reads.md, simulated_reads.svg
 //! ```
 
+mod coverage;
 mod plot;
 mod read_paths;
+mod recovery;
 mod summary;
 
+pub use self::coverage::Coverage;
 pub use self::read_paths::{Against, ReadCost, ReadPaths, ReadPoint};
+pub use self::recovery::Recovery;
 pub use self::summary::{Failure, Row, Summary};

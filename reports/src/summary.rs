@@ -9,6 +9,9 @@ use std::{fs, io};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use crate::coverage::Coverage;
+use crate::recovery::Recovery;
+
 /// What a sweep came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -20,6 +23,10 @@ pub struct Summary {
     pub verified: u64,
     /// Stale lease reads where some clock drifted further than was declared: counted, and no violation.
     pub stale_lease_reads: u64,
+    /// Which faults took effect, and which of them together.
+    pub coverage: Coverage,
+    /// How long it took to commit something again.
+    pub recovery: Recovery,
     /// Whether the sweep was ended before its last seed.
     pub interrupted: bool,
 }
@@ -87,9 +94,18 @@ impl Summary {
         self.rendered(presets::UTF8_BORDERS_ONLY)
     }
 
+    /// What was tried, in a few lines.
+    pub fn tried(&self) -> String {
+        self.coverage.lines() + &self.recovery.line()
+    }
+
     /// The whole page.
     pub fn markdown(&self) -> String {
         let mut page = format!("# Summary\n\n{}.\n\n{}\n", self.verdict(), self.rendered(presets::ASCII_MARKDOWN));
+        if self.rows.iter().any(|row| row.faults > 0) {
+            let tried = self.tried().replace('\n', "\n\n");
+            let _ = write!(page, "\n## What was tried\n\n{tried}{}\n", self.coverage.markdown());
+        }
         for failure in &self.failures {
             let Failure { scenario, seed, replay, .. } = failure;
             let _ = write!(page, "\n## {scenario}, seed {seed}\n\n");
@@ -163,6 +179,8 @@ mod tests {
             }],
             verified: 1,
             stale_lease_reads: 0,
+            coverage: Coverage::default(),
+            recovery: Recovery::default(),
             interrupted: false,
         }
     }

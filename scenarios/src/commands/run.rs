@@ -39,6 +39,10 @@ pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut i
     let steps = shard.count(&seeds).saturating_mul(scenarios.len() as u64);
     let progress = Progress::new(steps, common.json);
     let mut tally = Tally::default();
+    for scenario in &scenarios {
+        let families: Vec<_> = scenario.faults.families.iter().flat_map(|family| family.kind.families()).collect();
+        tally.summary.coverage.expect(&families);
+    }
     sweep(jobs, runner, common.jobs(), stop, |run| {
         if common.json {
             serde_json::to_writer(&mut *out, &RunRecord::new(&run, || replay_command(&run)))?;
@@ -96,7 +100,7 @@ fn print(summary: &Summary, folder: &Path, out: &mut impl Write) -> io::Result<(
         writeln!(out, "  replay: {}", failure.replay)?;
         writeln!(out, "  plan: {}", folder.join(failure.plan_file()).display())?;
     }
-    writeln!(out)
+    writeln!(out, "\n{}", summary.tried())
 }
 
 /// The summary as it grows.
@@ -119,6 +123,10 @@ impl Tally {
         row.faults += outcome.faults.values().sum::<u64>();
         row.virtual_ms += outcome.virtual_ms;
         row.violated += u64::from(run.violated());
+        self.summary.coverage.add(&outcome.faults);
+        if let Some(ms) = outcome.heal_to_commit_ms {
+            self.summary.recovery.add(&outcome.scenario, outcome.seed, ms);
+        }
         self.summary.verified += u64::from(run.verified);
         if !run.violated() {
             self.summary.stale_lease_reads += outcome.staleness.get(&ReadPath::Lease).map_or(0, |lease| lease.stale);
