@@ -16,6 +16,7 @@ use crate::attempt::simulate;
 use crate::catalogue;
 use crate::commands;
 use crate::exit::{Exit, Failure};
+use crate::named::NamedPlan;
 use crate::output::Output;
 use crate::seeds::{Seeds, Shard};
 
@@ -36,7 +37,8 @@ Examples:
   seedbed run partition --seeds 0..1000    one scenario, a thousand seeds
   seedbed replay partition 17              one of them again
   seedbed replay partition 17 --print-plan > plan.json
-  seedbed replay plan.json                 the same, from the plan; edit it to narrow a failure down
+  seedbed replay plan.json                 the same, from the plan, which may have been edited
+  seedbed shrink partition 17              a failure with as few faults and operations as it takes
   seedbed mutants                          do the judges notice planted bugs?
 
 Exit status:
@@ -60,6 +62,11 @@ A planted bug has `mutant`, `killed`, `judge`, `message`, `scenario` and `seed` 
 survived), `seeds` (runs tried), `cpu_ms` (of all of them), `disputed` (violations not counted, since the run breaks a \
 guarantee without the bug too) and `replay`.
 
+A shrunk plan has `scenario`, `seed`, `mutant` (if one is planted), `failure` (judge and claim that were kept), `message` (of \
+the smallest plan's violation), `before` and `after` (each with `faults`, `operations`, `clients` that do something, \
+`members`, `keys` and `virtual_ms`), `runs` tried, `ended` (\"smallest\", \"budget\" or \"interrupted\"), `wall_ms`, `plan` \
+(the file) and `replay`.
+
 A scenario of `list` has `scenario` and `summary`, a planted bug of `list` has `mutant` and `summary`.";
 
 #[derive(Debug, Parser)]
@@ -78,6 +85,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Replay(ReplayArgs),
+    Shrink(ShrinkArgs),
     Mutants(MutantsArgs),
     List(ListArgs),
 }
@@ -136,15 +144,8 @@ pub(crate) struct RunArgs {
 /// The same plan gives the same run, the same trace hash and the same log, byte for byte.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// A file with a plan, or a scenario, whose seed follows
-    #[arg(value_name = "PLAN|SCENARIO")]
-    pub(crate) what: String,
-    /// The seed of the scenario
-    #[arg(value_name = "SEED")]
-    pub(crate) seed: Option<u64>,
-    /// Plant a bug (see `seedbed list`)
-    #[arg(long, value_name = "BUG")]
-    pub(crate) mutant: Option<Mutant>,
+    #[command(flatten)]
+    pub(crate) plan: NamedPlan,
     /// Exit with 1 unless the trace hash is this one
     #[arg(long, value_name = "HASH", value_parser = trace_hash)]
     pub(crate) expect_hash: Option<u64>,
@@ -160,6 +161,25 @@ pub(crate) struct ReplayArgs {
     /// Print one JSON object instead of text (fields: see `seedbed run --help`)
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Makes a plan that fails as small as it can be and still fail.
+///
+/// Operations, faults, clients, members, keys and time are taken out for as long as a run has a violation of the same
+/// kind: the same judge, with the same claim. With a planted bug, the run without it must stay clean. Exits with 2 if the
+/// plan does not fail; Ctrl-C ends the search, and the smallest plan until then is kept.
+#[derive(Debug, Args)]
+pub(crate) struct ShrinkArgs {
+    #[command(flatten)]
+    pub(crate) plan: NamedPlan,
+    /// Where the plan is written [default: reports/out/SCENARIO-SEED[-BUG]-shrunk.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Runs after which the search ends
+    #[arg(long, value_name = "RUNS", default_value_t = commands::shrink::BUDGET)]
+    pub(crate) budget: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// Plants known bugs, and shows which judge notices each.
@@ -212,6 +232,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fai
     let exit = match cli.command.unwrap_or(Command::Run(RunArgs { scenarios: Vec::new(), sweep: cli.sweep })) {
         Command::Run(args) => commands::run::run(&args, simulate, interrupts(&stop)?, &mut out),
         Command::Replay(args) => commands::replay::replay(&args, &mut out),
+        Command::Shrink(args) => commands::shrink::shrink(&args, simulate, interrupts(&stop)?, &mut out),
         Command::Mutants(args) => commands::mutants::mutants(&args, simulate, interrupts(&stop)?, &mut out),
         Command::List(args) => commands::list::list(&args, &mut out),
     }?;
@@ -248,6 +269,16 @@ mod tests {
         pub(crate) fn parsed(args: &str) -> RunArgs {
             match Cli::parse_from(["seedbed", "run"].into_iter().chain(args.split_whitespace())).command {
                 Some(Command::Run(args)) => args,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    impl ShrinkArgs {
+        /// What `seedbed shrink` makes of these flags.
+        pub(crate) fn parsed(args: &str) -> ShrinkArgs {
+            match Cli::parse_from(["seedbed", "shrink"].into_iter().chain(args.split_whitespace())).command {
+                Some(Command::Shrink(args)) => args,
                 other => panic!("{other:?}"),
             }
         }
@@ -292,6 +323,8 @@ mod tests {
             ("replay calm 1 --mutant gremlin", "no planted bug is called `gremlin`"),
             ("replay calm 1 --expect-hash xyz", "16 hexadecimal digits"),
             ("replay calm 1 --log-file x", "--log"),
+            ("shrink", "PLAN|SCENARIO"),
+            ("shrink calm 1 --budget x", "--budget"),
             ("mutants gremlin", "no planted bug is called `gremlin`"),
         ] {
             let line = refusal(args);

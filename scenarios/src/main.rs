@@ -10,6 +10,7 @@ mod catalogue;
 mod cli;
 mod commands;
 mod exit;
+mod named;
 mod output;
 mod progress;
 mod record;

@@ -1,16 +1,13 @@
 //! `replay`: one plan again.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use seedbed_sim::plan::Plan;
 use seedbed_sim::run::Options;
 use tracing::Dispatch;
 
 use crate::attempt;
-use crate::catalogue;
 use crate::cli::ReplayArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::note;
@@ -18,17 +15,15 @@ use crate::record::{self, RunRecord};
 use crate::sweep::Finished;
 
 pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Failure> {
-    let mut plan = plan(args)?;
-    if let Some(mutant) = args.mutant {
-        plan.mutant = Some(mutant.name().to_owned());
-    }
+    let plan = args.plan.read()?;
     if args.print_plan {
         write!(out, "{}", plan.to_json())?;
         return Ok(Exit::Success);
     }
 
     let mut log = Log::of(args)?;
-    let attempt = attempt::run(attempt::simulate, &plan, Options { log: log.dispatch(plan.seed, args)? })?;
+    let attempt =
+        attempt::run(attempt::simulate, &plan, Options { log: log.dispatch(plan.seed, args)?, ..Options::default() })?;
     let run = Finished {
         plan: Arc::new(plan),
         outcome: attempt.outcome,
@@ -37,7 +32,7 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
         verified: false,
     };
     if args.json {
-        serde_json::to_writer(&mut *out, &RunRecord::new(&run, || command(args))).map_err(io::Error::from)?;
+        serde_json::to_writer(&mut *out, &RunRecord::new(&run, || args.plan.replay())).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         print(&run, out)?;
@@ -50,23 +45,6 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
     // After the verdict, which a full disk must not hide.
     log.finish()?;
     Ok(if run.violated() || differs.is_some() { Exit::Violation } else { Exit::Success })
-}
-
-fn plan(args: &ReplayArgs) -> Result<Plan, Failure> {
-    let what = &args.what;
-    match (catalogue::find(what), args.seed) {
-        (Some(scenario), Some(seed)) => Ok(scenario.plan(seed)),
-        (None, Some(_)) => Err(Failure::Usage(format!("no scenario is called `{what}`; `seedbed list` names them"))),
-        (Some(_), None) if !Path::new(what).exists() => {
-            Err(Failure::Usage(format!("the seed is missing: `seedbed replay {what} SEED`")))
-        }
-        (_, None) => {
-            let json = fs::read_to_string(what).map_err(|error| {
-                Failure::Usage(format!("{what}: {error} (neither a plan that can be read nor a scenario)"))
-            })?;
-            Plan::from_json(&json).map_err(|error| Failure::Usage(format!("{what}: {error}")))
-        }
-    }
 }
 
 /// Where log lines go. Clones go to the same place.
@@ -137,19 +115,7 @@ impl Write for Log {
     }
 }
 
-/// This command, as it is typed in the workspace.
-fn command(args: &ReplayArgs) -> String {
-    let mutant = args.mutant.map(|mutant| mutant.name());
-    match args.seed {
-        Some(seed) => record::replay(&args.what, seed, mutant),
-        None => {
-            let mutant = mutant.map(|mutant| format!(" --mutant {mutant}")).unwrap_or_default();
-            format!("cargo run --release -- replay {}{mutant}", args.what)
-        }
-    }
-}
-
-fn print(run: &Finished, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print(run: &Finished, out: &mut impl Write) -> io::Result<()> {
     let outcome = &run.outcome;
     let mutant = run.plan.mutant.as_deref().map(|mutant| format!(", with {mutant}")).unwrap_or_default();
     writeln!(out, "{} seed {}{mutant}", outcome.scenario, outcome.seed)?;

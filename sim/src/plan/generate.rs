@@ -87,6 +87,7 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Dra
             get_log: d.within_u32(weights.get_log),
             get_lease: d.within_u32(weights.get_lease),
         },
+        script: None,
     }
 }
 

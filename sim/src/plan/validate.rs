@@ -18,7 +18,7 @@
 //! What is drawn from a band counts as the lower quarter of it. If even that is too slow, hardly anything is in time. A
 //! plan that passes narrowly may still need more time than it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -106,6 +106,7 @@ impl Plan {
         within("network.loss_permille", self.network.loss_permille, 0, 1000)?;
         band("disk.sync_us", self.disk.sync_us, TIME_MS_MAX * 1000)?;
         self.workload.validate()?;
+        self.validate_script()?;
         within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
         within("read_index_ms", self.read_index_ms.unwrap_or(1), 1, TIME_MS_MAX)?;
         let leases = self.cluster.lease_drift_ppm.is_some() || self.workload.mix.get_lease == 0;
@@ -148,6 +149,32 @@ impl Plan {
                 converged.div_ceil(1000)
             )
         })
+    }
+
+    fn validate_script(&self) -> Result<(), PlanError> {
+        let Some(script) = &self.workload.script else { return Ok(()) };
+        ensure(script.len() as u64 == u64::from(self.workload.operations), "workload.script", || {
+            format!("it has {} operations, and workload.operations is {}", script.len(), self.workload.operations)
+        })?;
+        let mut at_us = 0;
+        let mut last: BTreeMap<u32, u32> = BTreeMap::new();
+        for (i, step) in script.iter().enumerate() {
+            let path = format!("workload.script[{i}]");
+            within(format_args!("{path}.at_us"), step.at_us, 0, TIME_MS_MAX * 1000)?;
+            ensure(step.at_us >= at_us, format_args!("{path}.at_us"), || {
+                format!("{} is earlier than the operation before it, at {at_us}", step.at_us)
+            })?;
+            at_us = step.at_us;
+            within(format_args!("{path}.client"), step.client, 1, u64::from(self.workload.clients))?;
+            within(format_args!("{path}.nth"), step.nth, 1, OPERATIONS_MAX)?;
+            member(format_args!("{path}.member"), step.member, self.cluster.members)?;
+            if let Some(before) = last.insert(step.client, step.nth) {
+                ensure(step.nth > before, format_args!("{path}.nth"), || {
+                    format!("client {} has come to its operation {before} already", step.client)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn validate_faults(&self) -> Result<(), PlanError> {
