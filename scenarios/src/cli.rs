@@ -36,6 +36,7 @@ Examples:
   seedbed                                  the whole catalogue
   seedbed run partition --seeds 0..1000    one scenario, a thousand seeds
   seedbed replay partition 17              one of them again
+  seedbed replay partition 17 --twice      in two processes, compared event by event
   seedbed replay partition 17 --print-plan > plan.json
   seedbed replay plan.json                 the same, from the plan, which may have been edited
   seedbed shrink partition 17              a failure with as few faults and operations as it takes
@@ -57,6 +58,8 @@ cost the members: `reads`, index `rounds`, `messages`, `fsyncs` caused, `waited_
 (ranges `answered` to clients, and how many of them were `stale`), `virtual_ms`, `wall_ms` and `cpu_ms` (of the run's \
 thread), `verified` (it was run twice, and the outcomes compared), `violations` (each with `judge` and `message`) and, \
 with a violation, `replay` (the command).
+
+`replay --twice` has `scenario`, `seed`, `mutant`, `verdict`, `events` (that are alike) and `violations`.
 
 A planted bug has `mutant`, `killed`, `judge`, `message`, `scenario` and `seed` of the run that killed it (null if it \
 survived), `seeds` (runs tried), `cpu_ms` (of all of them), `disputed` (violations not counted, since the run breaks a \
@@ -158,6 +161,12 @@ pub(crate) struct ReplayArgs {
     /// Print the plan as JSON instead of running it
     #[arg(long, conflicts_with_all = ["expect_hash", "log", "json"])]
     pub(crate) print_plan: bool,
+    /// Run it in two processes, and show the first event that differs
+    #[arg(long, conflicts_with_all = ["expect_hash", "log", "print_plan"])]
+    pub(crate) twice: bool,
+    /// Print the events of the run and nothing else: what `--twice` has two processes do
+    #[arg(long, hide = true, conflicts_with_all = ["expect_hash", "print_plan", "twice", "json"])]
+    pub(crate) events: bool,
     /// Print one JSON object instead of text (fields: see `seedbed run --help`)
     #[arg(long)]
     pub(crate) json: bool,
@@ -323,6 +332,7 @@ mod tests {
             ("replay calm 1 --mutant gremlin", "no planted bug is called `gremlin`"),
             ("replay calm 1 --expect-hash xyz", "16 hexadecimal digits"),
             ("replay calm 1 --log-file x", "--log"),
+            ("replay calm 1 --twice --print-plan", "--twice"),
             ("shrink", "PLAN|SCENARIO"),
             ("shrink calm 1 --budget x", "--budget"),
             ("mutants gremlin", "no planted bug is called `gremlin`"),

@@ -16,6 +16,7 @@ mod progress;
 mod record;
 mod seeds;
 mod sweep;
+mod twice;
 
 use std::process::ExitCode;
 

@@ -21,7 +21,7 @@ use seedbed_sim::run::Options;
 use crate::attempt::{self, Attempt, Runner};
 
 /// The judge of runs that differ from themselves.
-const DETERMINISM: &str = "determinism";
+pub(crate) const DETERMINISM: &str = "determinism";
 
 /// A plan that is to be run.
 pub(crate) struct Job {

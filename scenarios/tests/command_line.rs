@@ -49,6 +49,8 @@ fn bad_usage_is_one_line_and_exit_2() {
         ("replay calm", "the seed is missing"),
         ("replay gale 1", "no scenario is called `gale`"),
         ("replay calm 1 --log [", "--log ["),
+        ("shrink calm 1", "calm seed 1 breaks no guarantee: there is nothing to shrink"),
+        ("shrink missing.json", "missing.json: "),
         ("mutants gremlin", "no planted bug is called `gremlin`"),
         ("frobnicate", "frobnicate"),
     ] {
@@ -183,6 +185,23 @@ fn the_trace_hash_is_the_same_in_another_process_from_the_plan_and_beside_other_
     let other = seedbed(folder.path(), "replay plan.json --expect-hash 1");
     assert_eq!(other.status.code(), Some(1));
     assert!(text(&other.stderr).contains(&format!("the trace hash is {alone}, not 0000000000000001")));
+}
+
+#[test]
+fn a_run_has_the_same_events_in_two_processes() {
+    let folder = folder();
+    let twice = seedbed(folder.path(), "replay calm 0 --twice");
+    assert_eq!(twice.status.code(), Some(0), "{}{}", text(&twice.stdout), text(&twice.stderr));
+    assert!(text(&twice.stdout).contains("calm seed 0, in two processes"), "{}", text(&twice.stdout));
+    let json = objects(&seedbed(folder.path(), "replay calm 0 --twice --json"));
+    assert_eq!(json[0]["verdict"], "ok");
+    assert!(json[0]["events"].as_u64() > Some(10_000), "{}", json[0]);
+    // What both processes have told is what the run came to.
+    let hash = objects(&seedbed(folder.path(), "replay calm 0 --json"))[0]["trace_hash"].clone();
+    let events = text(&seedbed(folder.path(), "replay calm 0 --events").stdout);
+    assert_eq!(events.lines().count() as u64 - 1, json[0]["events"].as_u64().expect("a number"));
+    let hash = u64::from_str_radix(hash.as_str().expect("hexadecimal"), 16).expect("hexadecimal");
+    assert!(events.lines().last().is_some_and(|outcome| outcome.contains(&format!("trace_hash: {hash},"))));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::history::{History, Outcome as OperationOutcome, Recorder};
 use crate::outcome::{Operations, Outcome, ReadCost, Violation};
 use crate::plan::Plan;
 use crate::runtime::Simulation;
+use crate::trace::Stream;
 use crate::workload::{Notes, Steps};
 use crate::{judge, mutant, nemesis, trace};
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub log: Option<tracing::Dispatch>,
     /// Where clients note down what they do, for a script; nowhere if `None`. Not for a plan that has a script.
     pub steps: Option<Steps>,
+    /// Where the events of the run's trace go; nowhere if `None`.
+    pub events: Option<Stream>,
 }
 
 /// What a run leaves behind.
@@ -56,6 +59,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
     }
     let acted = simulation.run(|| {
         mutant::plant(plan.mutant.as_deref().map(|name| name.parse().expect("the plan is valid")));
+        trace::stream(options.events.clone());
         act(plan, options.steps.clone())
     });
     let judged_from = thread_cpu();

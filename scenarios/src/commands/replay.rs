@@ -4,7 +4,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use seedbed_sim::outcome::Violation;
+use seedbed_sim::plan::Plan;
 use seedbed_sim::run::Options;
+use seedbed_sim::trace::Stream;
+use serde_json::json;
 use tracing::Dispatch;
 
 use crate::attempt;
@@ -12,13 +16,21 @@ use crate::cli::ReplayArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::note;
 use crate::record::{self, RunRecord};
-use crate::sweep::Finished;
+use crate::sweep::{DETERMINISM, Finished};
+use crate::twice::{self, Compared};
 
 pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let plan = args.plan.read()?;
     if args.print_plan {
         write!(out, "{}", plan.to_json())?;
         return Ok(Exit::Success);
+    }
+
+    if args.twice {
+        return twice(args, &plan, out);
+    }
+    if args.events {
+        return events(&plan);
     }
 
     let mut log = Log::of(args)?;
@@ -45,6 +57,54 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
     // After the verdict, which a full disk must not hide.
     log.finish()?;
     Ok(if run.violated() || differs.is_some() { Exit::Violation } else { Exit::Success })
+}
+
+/// Compares the plan's run with itself, in two processes.
+fn twice(args: &ReplayArgs, plan: &Plan, out: &mut impl Write) -> Result<Exit, Failure> {
+    let compared = twice::compared(&args.plan)?;
+    let (events, violation) = match compared {
+        Compared::Equal { events } => (events, None),
+        Compared::Differs { events, one, other } => {
+            let shown = |event: Option<String>| event.unwrap_or_else(|| "the end".to_owned());
+            let (one, other) = (shown(one), shown(other));
+            let message = format!(
+                "after {events} events that are alike, one process has\n      {one}\n    and the other\n      {other}"
+            );
+            (events, Some(Violation { judge: DETERMINISM, message }))
+        }
+    };
+    let verdict = if violation.is_some() { "violation" } else { "ok" };
+    if args.json {
+        let mut record = json!({ "scenario": plan.scenario, "seed": plan.seed });
+        if let Some(mutant) = &plan.mutant {
+            record["mutant"] = mutant.as_str().into();
+        }
+        record["verdict"] = verdict.into();
+        record["events"] = events.into();
+        record["violations"] =
+            violation.iter().map(|found| json!({ "judge": found.judge, "message": found.message })).collect();
+        writeln!(out, "{record}")?;
+    } else {
+        let mutant = plan.mutant.as_deref().map(|mutant| format!(", with {mutant}")).unwrap_or_default();
+        writeln!(out, "{} seed {}{mutant}, in two processes", plan.scenario, plan.seed)?;
+        writeln!(out, "  events       {events} alike")?;
+        writeln!(out, "  verdict      {verdict}")?;
+        if let Some(Violation { judge, message }) = &violation {
+            writeln!(out, "    {judge}: {message}")?;
+        }
+    }
+    Ok(if violation.is_some() { Exit::Violation } else { Exit::Success })
+}
+
+/// Prints every event of the run, and last what it came to.
+fn events(plan: &Plan) -> Result<Exit, Failure> {
+    // Not the standard output that this thread has locked: another thread runs the plan.
+    let stream = Stream::new(BufWriter::new(File::from(rustix::io::dup(io::stdout()).map_err(io::Error::from)?)));
+    let options = Options { events: Some(stream.clone()), ..Options::default() };
+    let attempt = attempt::run(attempt::simulate, plan, options)?;
+    stream.line(format_args!("{:?}", attempt.outcome));
+    stream.flush();
+    Ok(if attempt.outcome.violations.is_empty() { Exit::Success } else { Exit::Violation })
 }
 
 /// Where log lines go. Clones go to the same place.
