@@ -81,6 +81,29 @@ fn a_damaged_plan_is_one_line_with_the_field_and_exit_2() {
 }
 
 #[test]
+fn a_plan_of_another_commit_is_run_with_a_warning() {
+    let folder = folder();
+    let printed = seedbed(folder.path(), "replay calm 3 --print-plan");
+    let mut plan: Value = serde_json::from_slice(&printed.stdout).expect("a plan is JSON");
+    // A copy of the source without its history has no commit to differ from.
+    let built_at = plan["commit"].as_str().map(str::to_owned);
+    plan["commit"] = "0123456789ab".into();
+    std::fs::write(folder.path().join("plan.json"), plan.to_string()).expect("written");
+    let hash = |output: &Output| objects(output)[0]["trace_hash"].clone();
+    let old = seedbed(folder.path(), "replay plan.json --json");
+    assert_eq!(old.status.code(), Some(0), "{}", text(&old.stderr));
+    assert_eq!(hash(&old), hash(&seedbed(folder.path(), "replay calm 3 --json")));
+    let warned = text(&old.stderr);
+    match built_at {
+        Some(commit) => {
+            assert!(warned.contains("made at commit 0123456789ab") && warned.contains(&commit), "{warned}");
+            assert_eq!(warned.lines().count(), 1, "{warned}");
+        }
+        None => assert_eq!(warned, ""),
+    }
+}
+
+#[test]
 fn help_says_what_a_scenario_is_and_how_the_process_ends() {
     let help = seedbed(folder().path(), "--help");
     assert_eq!(help.status.code(), Some(0));

@@ -13,6 +13,7 @@ use tracing::Dispatch;
 
 use crate::attempt;
 use crate::cli::ReplayArgs;
+use crate::commit;
 use crate::exit::{Exit, Failure};
 use crate::output::note;
 use crate::record::{self, RunRecord};
@@ -22,10 +23,14 @@ use crate::twice::{self, Compared};
 pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let plan = args.plan.read()?;
     if args.print_plan {
-        write!(out, "{}", plan.to_json())?;
+        write!(out, "{}", commit::stamped(&plan))?;
         return Ok(Exit::Success);
     }
 
+    // Of two processes with the same plan one warning is enough.
+    if let Some(warning) = commit::warning(&plan).filter(|_| !args.events) {
+        note(&warning);
+    }
     if args.twice {
         return twice(args, &plan, out);
     }

@@ -12,6 +12,7 @@ use seedbed_sim::plan::Scenario;
 use crate::attempt::Runner;
 use crate::catalogue::CATALOGUE;
 use crate::cli::{RunArgs, SweepArgs};
+use crate::commit;
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
 use crate::record::{self, RunRecord};
@@ -130,7 +131,7 @@ impl Tally {
                 seed: outcome.seed,
                 violations: outcome.violations.iter().map(|v| (v.judge.to_owned(), v.message.clone())).collect(),
                 replay: replay_command(run),
-                plan: run.plan.to_json(),
+                plan: commit::stamped(&run.plan),
             });
         }
         progress.step(&outcome.scenario);
@@ -189,7 +190,8 @@ mod tests {
             assert!(out.contains(part), "{part} is missing in: {out}");
         }
         let plan = fs::read_to_string(folder.path().join("plans/partition-3.json")).expect("the plan is written");
-        assert_eq!(Plan::from_json(&plan), Ok(catalogue::find("partition").expect("listed").plan(3)));
+        let plan = Plan::from_json(&plan).expect("a valid plan");
+        assert_eq!(Plan { commit: None, ..plan }, catalogue::find("partition").expect("listed").plan(3));
         assert!(!folder.path().join("plans/partition-2.json").exists());
     }
 

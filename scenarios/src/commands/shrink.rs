@@ -23,7 +23,9 @@ use seedbed_sim::workload::Steps;
 
 use crate::attempt::{self, Runner, now};
 use crate::cli::ShrinkArgs;
+use crate::commit;
 use crate::exit::{Exit, Failure};
+use crate::output::note;
 use crate::progress::Progress;
 use crate::record::{self, ShrinkRecord, Size};
 use crate::sweep::{Finished, Job, sweep};
@@ -42,6 +44,9 @@ pub(crate) fn shrink(
 ) -> Result<Exit, Failure> {
     let began = now();
     let plan = args.plan.read()?;
+    if let Some(warning) = commit::warning(&plan) {
+        note(&warning);
+    }
     let before = attempt::run(runner, &plan, Options::default())?.outcome;
     let Some(violation) = before.violations.first() else {
         let bug = if plan.mutant.is_some() { ", even with its planted bug" } else { "" };
@@ -127,7 +132,7 @@ fn write(file: &Path, plan: &Plan) -> io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).map_err(named)?;
     }
-    fs::write(file, plan.to_json()).map_err(named)
+    fs::write(file, commit::stamped(plan)).map_err(named)
 }
 
 /// Runs candidates, and counts them.
@@ -315,6 +320,7 @@ mod tests {
         });
         assert_eq!((plans[0].faults.len(), plans[0].workload.operations), (1, 1));
         assert_eq!(plans[0].mutant.as_deref(), Some("read-before-quorum"));
+        assert_eq!(crate::commit::warning(&plans[0]), None);
         assert!(plans.iter().all(|plan| *plan == plans[0]));
     }
 

@@ -51,6 +51,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         scenario: scenario.name.to_owned(),
         seed,
         mutant: None,
+        commit: None,
         cluster,
         network,
         disk,

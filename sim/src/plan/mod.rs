@@ -35,6 +35,9 @@ pub struct Plan {
     /// The planted bug that is switched on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutant: Option<String>,
+    /// The commit of the source at which it was made. A run does not depend on it; what a seed means may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// The members.
     pub cluster: ClusterPlan,
     /// The network in fair weather.

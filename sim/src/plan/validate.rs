@@ -41,6 +41,8 @@ const KEYS_MAX: u64 = 1_000_000;
 /// A request is at most 1.5 MiB in etcd.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
+/// As long as git's longest.
+const COMMIT_CHARS_MAX: usize = 64;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 1 << 32;
 /// A clock at half its speed, or half as fast again.
@@ -100,6 +102,10 @@ impl Plan {
         ensure(!self.scenario.is_empty(), "scenario", || "it is empty".to_owned())?;
         if let Some(mutant) = &self.mutant {
             Mutant::from_str(mutant).map_err(|error| PlanError::new("mutant", error))?;
+        }
+        if let Some(commit) = &self.commit {
+            let plain = (1..=COMMIT_CHARS_MAX).contains(&commit.len()) && commit.bytes().all(|c| c.is_ascii_hexdigit());
+            ensure(plain, "commit", || format!("`{commit}` is not 1 to {COMMIT_CHARS_MAX} hexadecimal digits"))?;
         }
         self.cluster.validate()?;
         band("network.latency_us", self.network.latency_us, TIME_MS_MAX * 1000)?;

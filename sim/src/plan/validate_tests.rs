@@ -286,3 +286,17 @@ fn a_script_names_clients_members_and_operations_in_their_order() {
         assert!(refusal.starts_with(says), "{refusal}");
     }
 }
+
+#[test]
+fn a_commit_is_a_name_and_a_foreign_version_is_named_first() {
+    for commit in ["", "main branch", "01234567\n", &"0".repeat(65)] {
+        assert_refused("/commit", commit.into(), "commit", "hexadecimal digits");
+    }
+    let mut plan = sample();
+    plan["commit"] = "0123456789ab".into();
+    assert_eq!(Plan::from_json(&plan.to_string()).expect("valid").commit.as_deref(), Some("0123456789ab"));
+    plan["version"] = 2.into();
+    plan["from-the-future"] = 1.into();
+    let refusal = Plan::from_json(&plan.to_string()).expect_err("another version").to_string();
+    assert_eq!(refusal, "version: this is 2, and only 1 is understood");
+}

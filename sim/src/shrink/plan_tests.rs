@@ -60,6 +60,7 @@ fn plan() -> Plan {
         scenario: "gale".into(),
         seed: 3,
         mutant: None,
+        commit: None,
         cluster: ClusterPlan {
             members: 5,
             heartbeat_ms: 50,
