@@ -29,11 +29,12 @@ plan: the cluster, its network and disks, what clients do and what goes wrong wh
 it is a pure function: the same plan has the same trace hash in every thread, process and machine. Each run has two \
 acts: faults; then everything is healed, and the cluster must converge and serve.
 
-Without a subcommand, the whole catalogue is run over a few dozen seeds, in about a minute on two cores.";
+Without a subcommand, the whole catalogue is run over a few dozen seeds, in about a minute on two cores, and with it the \
+regressions: plans that once failed.";
 
 const EXAMPLES: &str = "\
 Examples:
-  seedbed                                  the whole catalogue
+  seedbed                                  the whole catalogue, and the regressions
   seedbed run partition --seeds 0..1000    one scenario, a thousand seeds
   seedbed replay partition 17              one of them again
   seedbed replay partition 17 --twice      in two processes, compared event by event
@@ -51,7 +52,7 @@ Exit status:
 const JSON_HELP: &str = "\
 Print one JSON object a line instead of a table.
 
-A run has `scenario`, `seed`, `mutant` (if one is planted), `verdict` (\"ok\" or \"violation\"), `trace_hash` (16 \
+A run has `scenario`, `seed`, `regression` (its name, if it is one), `mutant` (if one is planted), `verdict` (\"ok\" or \"violation\"), `trace_hash` (16 \
 hexadecimal digits), `operations` and `operations_by_end` (ok, failed, unknown), `grpc_operations` (those of them that \
 went over HTTP/2), `faults` (those that took effect) and `faults_by_family`, `reads_by_path` (what the reads of each path \
 cost the members: `reads`, index `rounds`, `messages`, `fsyncs` caused, `waited_us` of virtual time), `staleness_by_path` \
@@ -70,7 +71,7 @@ the smallest plan's violation), `before` and `after` (each with `faults`, `opera
 `members`, `keys` and `virtual_ms`), `runs` tried, `ended` (\"smallest\", \"budget\" or \"interrupted\"), `wall_ms`, `plan` \
 (the file) and `replay`.
 
-A scenario of `list` has `scenario` and `summary`, a planted bug of `list` has `mutant` and `summary`.";
+A scenario of `list` has `scenario` and `summary`, a regression has `regression`, a planted bug `mutant`.";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -135,7 +136,7 @@ pub(crate) struct SweepArgs {
 /// command that replays it. `summary.md` and the plan of each failure are written to the folder of `--out`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Which scenarios, in this order [default: all of them; see `seedbed list`]
+    /// Which scenarios, in this order [default: all of them, and the regressions; see `seedbed list`]
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     pub(crate) scenarios: Vec<&'static Scenario>,
     #[command(flatten)]
@@ -207,7 +208,7 @@ pub(crate) struct MutantsArgs {
     pub(crate) common: Common,
 }
 
-/// Lists the scenarios and the planted bugs, each with a line that says what it is.
+/// Lists the scenarios, the regressions and the planted bugs, each with a line that says what it is.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Print one JSON object a line

@@ -10,11 +10,12 @@ use seedbed_sim::plan::Plan;
 use crate::catalogue;
 use crate::exit::Failure;
 use crate::record;
+use crate::regressions;
 
 /// Which plan.
 #[derive(Debug, Args)]
 pub(crate) struct NamedPlan {
-    /// A file with a plan, or a scenario, whose seed follows
+    /// A file with a plan, the name of a regression, or a scenario, whose seed follows
     #[arg(value_name = "PLAN|SCENARIO")]
     pub(crate) what: String,
     /// The seed of the scenario
@@ -46,12 +47,23 @@ impl NamedPlan {
                 Err(Failure::Usage(format!("the seed is missing: `{what} SEED`")))
             }
             (_, None) => {
+                if let Some(regression) = self.regression().and_then(regressions::find) {
+                    return regression;
+                }
                 let json = fs::read_to_string(what).map_err(|error| {
-                    Failure::Usage(format!("{what}: {error} (neither a plan that can be read nor a scenario)"))
+                    Failure::Usage(format!(
+                        "{what}: {error} (neither a plan that can be read nor a scenario or a regression)"
+                    ))
                 })?;
                 Plan::from_json(&json).map_err(|error| Failure::Usage(format!("{what}: {error}")))
             }
         }
+    }
+
+    /// The name of the regression, if it is one. A file goes before a regression of the same name.
+    pub(crate) fn regression(&self) -> Option<&'static str> {
+        let named = self.seed.is_none() && !Path::new(&self.what).exists();
+        regressions::names().find(|name| named && *name == self.what)
     }
 
     /// The command that replays it, as it is typed in the workspace.

@@ -16,6 +16,8 @@ pub(crate) struct RunRecord<'a> {
     scenario: &'a str,
     seed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    regression: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mutant: Option<&'a str>,
     verdict: &'static str,
     /// In hexadecimal: JSON's numbers end at 53 bits in many readers.
@@ -42,6 +44,7 @@ impl<'a> RunRecord<'a> {
         RunRecord {
             scenario: &outcome.scenario,
             seed: outcome.seed,
+            regression: run.regression,
             mutant: run.plan.mutant.as_deref(),
             verdict: if run.violated() { "violation" } else { "ok" },
             trace_hash: hash(outcome.trace_hash),

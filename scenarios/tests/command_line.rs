@@ -135,6 +135,7 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
         ]
     );
     assert_eq!(names("mutant").len(), seedbed_sim::Mutant::ALL.len());
+    assert!(names("regression").contains(&"store-growth-torn"));
     assert!(list.iter().all(|line| line["summary"].as_str().is_some_and(|summary| !summary.is_empty())));
 }
 
@@ -175,6 +176,13 @@ fn a_sweep_without_json_prints_a_table_and_plain_progress() {
     }
     assert!(text(&sweep.stderr).contains("calm: 1 seeds, 0 violated"));
     assert!(folder.path().join("here/summary.md").exists());
+}
+
+#[test]
+fn a_regression_is_replayed_by_its_name_from_anywhere() {
+    let replay = objects(&seedbed(folder().path(), "replay txn-put-beside-empty-deletion --json"));
+    assert_eq!((&replay[0]["verdict"], &replay[0]["scenario"]), (&"ok".into(), &"everything".into()));
+    assert_eq!(replay[0]["regression"], "txn-put-beside-empty-deletion");
 }
 
 #[test]

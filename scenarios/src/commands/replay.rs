@@ -43,6 +43,7 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
         attempt::run(attempt::simulate, &plan, Options { log: log.dispatch(plan.seed, args)?, ..Options::default() })?;
     let run = Finished {
         plan: Arc::new(plan),
+        regression: args.plan.regression(),
         outcome: attempt.outcome,
         wall: attempt.wall,
         cpu: attempt.cpu,

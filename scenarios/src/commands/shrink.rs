@@ -157,7 +157,7 @@ impl Laboratory for Trials<'_> {
         let labels = RefCell::new(VecDeque::new());
         let jobs = candidates.map(|(label, plan)| {
             labels.borrow_mut().push_back(label);
-            Job { plan, verify: false }
+            Job { plan, regression: None, verify: false }
         });
         let mut found = None;
         let swept = sweep(jobs, *runner, *threads, stop, |run| {
