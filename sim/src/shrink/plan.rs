@@ -3,12 +3,13 @@
 //! ```text
 //!   script ─► end ─► start ─► faults ─► operations ─► members ─► fields ─► time ─┐
 //!                                ▲                                               │ until nothing is left to take
-//!                                └───────────────────────────────────────────────┘
+//!                                └──── phases, once those leave nothing ◄────────┘
 //! ```
 //!
 //! First the operations that clients draw become a script, each with its time and member, so that one can be taken out
 //! and the others stay where they are. Each pass offers candidates, the most daring first, and keeps the first that fails.
-//! A candidate is never larger than what it was made from in anything, and smaller in something, so there is an end.
+//! A candidate is smaller than what it was made from in something, and larger in nothing but the time by which a phase moves
+//! it, and then it has fewer faults or operations: so there is an end.
 //!
 //! The result depends on the plan and on what fails alone, not on how many candidates are tried at a time.
 
@@ -24,6 +25,8 @@ const SNAPSHOT_ENTRIES: u64 = 10_000;
 const KEEP_ENTRIES: u64 = 5_000;
 /// Parts of a plan's time at which its end or its start is tried.
 const PARTS: u64 = 8;
+/// Parts of a heartbeat interval by which a plan is moved.
+const PHASES: u64 = 5;
 /// A pause that is shorter is not worth a try.
 const PAUSE_MS: u64 = 20;
 
@@ -58,6 +61,10 @@ pub fn smallest(plan: &Plan, laboratory: &mut impl Laboratory) -> Plan {
         shrinking.pass("members", Shrinking::members);
         shrinking.pass("fields", Shrinking::fields);
         shrinking.pass("time", Shrinking::time);
+        if shrinking.kept != before {
+            continue;
+        }
+        shrinking.pass("phases", Shrinking::phases);
         if shrinking.kept == before {
             return before;
         }
@@ -122,24 +129,43 @@ impl<L: Laboratory> Shrinking<'_, L> {
     }
 
     fn faults(&mut self) {
-        self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults);
+        self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, |plan| vec![plan]);
     }
 
     fn operations(&mut self) {
         if self.kept.workload.script.is_some() {
-            self.elements(|plan| plan.workload.script.clone().unwrap_or_default(), set_script);
+            self.elements(script_of, set_script, |plan| vec![plan]);
         } else {
             self.keep_all(fewer_operations);
         }
     }
 
-    /// Takes elements of one of the plan's lists out.
-    fn elements<T: Clone>(&mut self, list: impl Fn(&Plan) -> Vec<T>, set: impl Fn(&mut Plan, Vec<T>)) {
+    /// Takes faults and operations out, and moves what is left a part of a heartbeat. Where a failure needs an operation to
+    /// meet a heartbeat at the right moment, one without which it is late or early cannot go alone.
+    fn phases(&mut self) {
+        let phases = |plan: Plan| {
+            let heartbeat_ms = plan.cluster.heartbeat_ms;
+            (1..PHASES).map(|phase| later(&plan, (heartbeat_ms * phase / PHASES).max(1))).collect()
+        };
+        self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, phases);
+        if self.kept.workload.script.is_some() {
+            self.elements(script_of, set_script, phases);
+        }
+    }
+
+    /// Takes elements of one of the plan's lists out; any variant of what is left will do.
+    fn elements<T: Clone>(
+        &mut self,
+        list: impl Fn(&Plan) -> Vec<T>,
+        set: impl Fn(&mut Plan, Vec<T>),
+        variants: impl Fn(Plan) -> Vec<Plan>,
+    ) {
         let kept = &mut self.kept;
         let laboratory = &mut *self.laboratory;
         shortest_by(&list(kept), |candidates| {
             let mut plans = candidates
                 .map(|(label, rest)| (label, changed(kept, |plan| set(plan, rest))))
+                .flat_map(|(label, plan)| variants(plan).into_iter().map(move |plan| (label, plan)))
                 .filter(|(_, plan)| plan.validate().is_ok());
             let (label, plan) = laboratory.first(&mut plans)?;
             let rest = list(&plan);
@@ -189,6 +215,10 @@ fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
 fn set_script(plan: &mut Plan, script: Vec<Step>) {
     plan.workload.operations = u32::try_from(script.len()).unwrap_or(u32::MAX);
     plan.workload.script = Some(script);
+}
+
+fn script_of(plan: &Plan) -> Vec<Step> {
+    plan.workload.script.clone().unwrap_or_default()
 }
 
 fn scripted(plan: &Plan, script: Vec<Step>) -> Plan {
@@ -274,6 +304,14 @@ fn without(plan: &Plan, from_ms: u64, by_ms: u64) -> Plan {
         for step in plan.workload.script.iter_mut().flatten() {
             step.at_us = earlier(step.at_us, 1000);
         }
+    })
+}
+
+/// Everything comes later by so much.
+fn later(plan: &Plan, by_ms: u64) -> Plan {
+    changed(plan, |plan| {
+        plan.faults.iter_mut().for_each(|fault| fault.at_ms += by_ms);
+        plan.workload.script.iter_mut().flatten().for_each(|step| step.at_us += by_ms * 1000);
     })
 }
 
