@@ -71,7 +71,7 @@ pub(crate) fn run(runner: Runner, plan: &Plan, options: Options) -> io::Result<A
 }
 
 /// The clocks of libc are the simulator's own in this process; this one is asked of the kernel.
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     let time = clock_gettime(ClockId::Monotonic);
     Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
 }

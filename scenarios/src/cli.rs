@@ -16,6 +16,7 @@ use crate::attempt::simulate;
 use crate::catalogue;
 use crate::commands;
 use crate::exit::{Exit, Failure};
+use crate::named::NamedPlan;
 use crate::output::Output;
 use crate::seeds::{Seeds, Shard};
 
@@ -28,15 +29,18 @@ plan: the cluster, its network and disks, what clients do and what goes wrong wh
 it is a pure function: the same plan has the same trace hash in every thread, process and machine. Each run has two \
 acts: faults; then everything is healed, and the cluster must converge and serve.
 
-Without a subcommand, the whole catalogue is run over a few dozen seeds, in about a minute on two cores.";
+Without a subcommand, the whole catalogue is run over a few dozen seeds, in about a minute on two cores, and with it the \
+regressions: plans that once failed.";
 
 const EXAMPLES: &str = "\
 Examples:
-  seedbed                                  the whole catalogue
+  seedbed                                  the whole catalogue, and the regressions
   seedbed run partition --seeds 0..1000    one scenario, a thousand seeds
   seedbed replay partition 17              one of them again
+  seedbed replay partition 17 --twice      in two processes, compared event by event
   seedbed replay partition 17 --print-plan > plan.json
-  seedbed replay plan.json                 the same, from the plan; edit it to narrow a failure down
+  seedbed replay plan.json                 the same, from the plan, which may have been edited
+  seedbed shrink partition 17              a failure with as few faults and operations as it takes
   seedbed mutants                          do the judges notice planted bugs?
 
 Exit status:
@@ -48,7 +52,7 @@ Exit status:
 const JSON_HELP: &str = "\
 Print one JSON object a line instead of a table.
 
-A run has `scenario`, `seed`, `mutant` (if one is planted), `verdict` (\"ok\" or \"violation\"), `trace_hash` (16 \
+A run has `scenario`, `seed`, `regression` (its name, if it is one), `mutant` (if one is planted), `verdict` (\"ok\" or \"violation\"), `trace_hash` (16 \
 hexadecimal digits), `operations` and `operations_by_end` (ok, failed, unknown), `grpc_operations` (those of them that \
 went over HTTP/2), `faults` (those that took effect) and `faults_by_family`, `reads_by_path` (what the reads of each path \
 cost the members: `reads`, index `rounds`, `messages`, `fsyncs` caused, `waited_us` of virtual time), `staleness_by_path` \
@@ -57,11 +61,18 @@ first commit after it; null if there was none), `wall_ms` and `cpu_ms` (of the r
 thread), `verified` (it was run twice, and the outcomes compared), `violations` (each with `judge` and `message`) and, \
 with a violation, `replay` (the command).
 
+`replay --twice` has `scenario`, `seed`, `mutant`, `verdict`, `events` (that are alike) and `violations`.
+
 A planted bug has `mutant`, `killed`, `judge`, `message`, `scenario` and `seed` of the run that killed it (null if it \
 survived), `seeds` (runs tried), `cpu_ms` (of all of them), `disputed` (violations not counted, since the run breaks a \
 guarantee without the bug too) and `replay`.
 
-A scenario of `list` has `scenario` and `summary`, a planted bug of `list` has `mutant` and `summary`.";
+A shrunk plan has `scenario`, `seed`, `mutant` (if one is planted), `failure` (judge and claim that were kept), `message` (of \
+the smallest plan's violation), `before` and `after` (each with `faults`, `operations`, `clients` that do something, \
+`members`, `keys` and `virtual_ms`), `runs` tried, `ended` (\"smallest\", \"budget\" or \"interrupted\"), `wall_ms`, `plan` \
+(the file) and `replay`.
+
+A scenario of `list` has `scenario` and `summary`, a regression has `regression`, a planted bug `mutant`.";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -79,6 +90,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Replay(ReplayArgs),
+    Shrink(ShrinkArgs),
     Mutants(MutantsArgs),
     List(ListArgs),
 }
@@ -125,7 +137,7 @@ pub(crate) struct SweepArgs {
 /// command that replays it. `summary.md` and the plan of each failure are written to the folder of `--out`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Which scenarios, in this order [default: all of them; see `seedbed list`]
+    /// Which scenarios, in this order [default: all of them, and the regressions; see `seedbed list`]
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     pub(crate) scenarios: Vec<&'static Scenario>,
     #[command(flatten)]
@@ -137,15 +149,8 @@ pub(crate) struct RunArgs {
 /// The same plan gives the same run, the same trace hash and the same log, byte for byte.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// A file with a plan, or a scenario, whose seed follows
-    #[arg(value_name = "PLAN|SCENARIO")]
-    pub(crate) what: String,
-    /// The seed of the scenario
-    #[arg(value_name = "SEED")]
-    pub(crate) seed: Option<u64>,
-    /// Plant a bug (see `seedbed list`)
-    #[arg(long, value_name = "BUG")]
-    pub(crate) mutant: Option<Mutant>,
+    #[command(flatten)]
+    pub(crate) plan: NamedPlan,
     /// Exit with 1 unless the trace hash is this one
     #[arg(long, value_name = "HASH", value_parser = trace_hash)]
     pub(crate) expect_hash: Option<u64>,
@@ -158,9 +163,34 @@ pub(crate) struct ReplayArgs {
     /// Print the plan as JSON instead of running it
     #[arg(long, conflicts_with_all = ["expect_hash", "log", "json"])]
     pub(crate) print_plan: bool,
+    /// Run it in two processes, and show the first event that differs
+    #[arg(long, conflicts_with_all = ["expect_hash", "log", "print_plan"])]
+    pub(crate) twice: bool,
+    /// Print the events of the run and nothing else: what `--twice` has two processes do
+    #[arg(long, hide = true, conflicts_with_all = ["expect_hash", "print_plan", "twice", "json"])]
+    pub(crate) events: bool,
     /// Print one JSON object instead of text (fields: see `seedbed run --help`)
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Makes a plan that fails as small as it can be and still fail.
+///
+/// Operations, faults, clients, members, keys and time are taken out for as long as a run has a violation of the same
+/// kind: the same judge, with the same claim. With a planted bug, the run without it must stay clean. Exits with 2 if the
+/// plan does not fail; Ctrl-C ends the search, and the smallest plan until then is kept.
+#[derive(Debug, Args)]
+pub(crate) struct ShrinkArgs {
+    #[command(flatten)]
+    pub(crate) plan: NamedPlan,
+    /// Where the plan is written [default: reports/out/SCENARIO-SEED[-BUG]-shrunk.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Runs after which the search ends
+    #[arg(long, value_name = "RUNS", default_value_t = commands::shrink::BUDGET)]
+    pub(crate) budget: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// Plants known bugs, and shows which judge notices each.
@@ -179,7 +209,7 @@ pub(crate) struct MutantsArgs {
     pub(crate) common: Common,
 }
 
-/// Lists the scenarios and the planted bugs, each with a line that says what it is.
+/// Lists the scenarios, the regressions and the planted bugs, each with a line that says what it is.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Print one JSON object a line
@@ -213,6 +243,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fai
     let exit = match cli.command.unwrap_or(Command::Run(RunArgs { scenarios: Vec::new(), sweep: cli.sweep })) {
         Command::Run(args) => commands::run::run(&args, simulate, interrupts(&stop)?, &mut out),
         Command::Replay(args) => commands::replay::replay(&args, &mut out),
+        Command::Shrink(args) => commands::shrink::shrink(&args, simulate, interrupts(&stop)?, &mut out),
         Command::Mutants(args) => commands::mutants::mutants(&args, simulate, interrupts(&stop)?, &mut out),
         Command::List(args) => commands::list::list(&args, &mut out),
     }?;
@@ -249,6 +280,16 @@ mod tests {
         pub(crate) fn parsed(args: &str) -> RunArgs {
             match Cli::parse_from(["seedbed", "run"].into_iter().chain(args.split_whitespace())).command {
                 Some(Command::Run(args)) => args,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    impl ShrinkArgs {
+        /// What `seedbed shrink` makes of these flags.
+        pub(crate) fn parsed(args: &str) -> ShrinkArgs {
+            match Cli::parse_from(["seedbed", "shrink"].into_iter().chain(args.split_whitespace())).command {
+                Some(Command::Shrink(args)) => args,
                 other => panic!("{other:?}"),
             }
         }
@@ -293,6 +334,9 @@ mod tests {
             ("replay calm 1 --mutant gremlin", "no planted bug is called `gremlin`"),
             ("replay calm 1 --expect-hash xyz", "16 hexadecimal digits"),
             ("replay calm 1 --log-file x", "--log"),
+            ("replay calm 1 --twice --print-plan", "--twice"),
+            ("shrink", "PLAN|SCENARIO"),
+            ("shrink calm 1 --budget x", "--budget"),
             ("mutants gremlin", "no planted bug is called `gremlin`"),
         ] {
             let line = refusal(args);

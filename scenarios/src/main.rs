@@ -9,12 +9,16 @@ mod attempt;
 mod catalogue;
 mod cli;
 mod commands;
+mod commit;
 mod exit;
+mod named;
 mod output;
 mod progress;
 mod record;
+mod regressions;
 mod seeds;
 mod sweep;
+mod twice;
 
 use std::process::ExitCode;
 

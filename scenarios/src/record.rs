@@ -16,6 +16,8 @@ pub(crate) struct RunRecord<'a> {
     scenario: &'a str,
     seed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    regression: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mutant: Option<&'a str>,
     verdict: &'static str,
     /// In hexadecimal: JSON's numbers end at 53 bits in many readers.
@@ -43,6 +45,7 @@ impl<'a> RunRecord<'a> {
         RunRecord {
             scenario: &outcome.scenario,
             seed: outcome.seed,
+            regression: run.regression,
             mutant: run.plan.mutant.as_deref(),
             verdict: if run.violated() { "violation" } else { "ok" },
             trace_hash: hash(outcome.trace_hash),
@@ -79,6 +82,36 @@ pub(crate) struct MutantRecord<'a> {
     pub(crate) replay: Option<&'a str>,
 }
 
+/// What `--json` prints for a shrunk plan.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShrinkRecord<'a> {
+    pub(crate) scenario: &'a str,
+    pub(crate) seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mutant: Option<&'a str>,
+    pub(crate) failure: String,
+    pub(crate) message: Option<&'a str>,
+    pub(crate) before: Size,
+    pub(crate) after: Size,
+    pub(crate) runs: u64,
+    pub(crate) ended: &'static str,
+    pub(crate) wall_ms: f64,
+    pub(crate) plan: String,
+    pub(crate) replay: String,
+}
+
+/// How large a plan and its run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Size {
+    pub(crate) faults: u64,
+    pub(crate) operations: u64,
+    /// Those that do something.
+    pub(crate) clients: u64,
+    pub(crate) members: u64,
+    pub(crate) keys: u64,
+    pub(crate) virtual_ms: u64,
+}
+
 /// A trace hash as it is printed: 16 hexadecimal digits.
 pub(crate) fn hash(hash: u64) -> String {
     format!("{hash:016x}")
@@ -91,6 +124,11 @@ pub(crate) fn millis(time: Duration) -> f64 {
 
 /// The command that runs a scenario's seed again, as it is typed in the workspace.
 pub(crate) fn replay(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
+    replay_file(&format!("{scenario} {seed}"), mutant)
+}
+
+/// The command that runs a file's plan again.
+pub(crate) fn replay_file(file: &str, mutant: Option<&str>) -> String {
     let mutant = mutant.map(|mutant| format!(" --mutant {mutant}")).unwrap_or_default();
-    format!("cargo run --release -- replay {scenario} {seed}{mutant}")
+    format!("cargo run --release -- replay {file}{mutant}")
 }

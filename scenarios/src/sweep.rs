@@ -21,11 +21,13 @@ use seedbed_sim::run::Options;
 use crate::attempt::{self, Attempt, Runner};
 
 /// The judge of runs that differ from themselves.
-const DETERMINISM: &str = "determinism";
+pub(crate) const DETERMINISM: &str = "determinism";
 
 /// A plan that is to be run.
 pub(crate) struct Job {
     pub(crate) plan: Plan,
+    /// The regression that it is, if it is one.
+    pub(crate) regression: Option<&'static str>,
     /// Whether to run it twice, and compare.
     pub(crate) verify: bool,
 }
@@ -33,6 +35,8 @@ pub(crate) struct Job {
 /// A job that is done.
 pub(crate) struct Finished {
     pub(crate) plan: Arc<Plan>,
+    /// The regression that it is, if it is one.
+    pub(crate) regression: Option<&'static str>,
     pub(crate) outcome: Outcome,
     /// Of the first attempt.
     pub(crate) wall: Duration,
@@ -52,6 +56,7 @@ impl Finished {
 /// A job of which attempts are under way.
 struct Started {
     plan: Arc<Plan>,
+    regression: Option<&'static str>,
     attempts: Vec<Option<Attempt>>,
 }
 
@@ -75,10 +80,10 @@ pub(crate) fn sweep(
     loop {
         while running.len() < threads && !broken && !stop.load(Ordering::Relaxed) {
             if queue.is_empty() {
-                let Some((nth, Job { plan, verify })) = jobs.next() else { break };
+                let Some((nth, Job { plan, regression, verify })) = jobs.next() else { break };
                 let attempts = vec![None; if verify { 2 } else { 1 }];
                 queue.extend((0..attempts.len()).map(|attempt| (nth, attempt)));
-                started.insert(nth, Started { plan: Arc::new(plan), attempts });
+                started.insert(nth, Started { plan: Arc::new(plan), regression, attempts });
             }
             let Some(at) = queue.pop_front() else { break };
             let sender = sender.clone();
@@ -126,7 +131,7 @@ fn compared(job: Started) -> Finished {
         };
         outcome.violations.push(Violation { judge: DETERMINISM, message });
     }
-    Finished { plan: job.plan, outcome, wall, cpu, verified }
+    Finished { plan: job.plan, regression: job.regression, outcome, wall, cpu, verified }
 }
 
 #[cfg(test)]
@@ -138,7 +143,7 @@ mod tests {
     use crate::catalogue::CATALOGUE;
 
     fn jobs(verify: bool) -> impl Iterator<Item = Job> {
-        (0..20).map(move |seed| Job { plan: CATALOGUE[0].plan(seed), verify })
+        (0..20).map(move |seed| Job { plan: CATALOGUE[0].plan(seed), regression: None, verify })
     }
 
     fn seeds(runner: Runner, threads: usize, verify: bool) -> Vec<u64> {

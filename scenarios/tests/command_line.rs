@@ -49,6 +49,8 @@ fn bad_usage_is_one_line_and_exit_2() {
         ("replay calm", "the seed is missing"),
         ("replay gale 1", "no scenario is called `gale`"),
         ("replay calm 1 --log [", "--log ["),
+        ("shrink calm 1", "calm seed 1 breaks no guarantee: there is nothing to shrink"),
+        ("shrink missing.json", "missing.json: "),
         ("mutants gremlin", "no planted bug is called `gremlin`"),
         ("frobnicate", "frobnicate"),
     ] {
@@ -76,6 +78,29 @@ fn a_damaged_plan_is_one_line_with_the_field_and_exit_2() {
     std::fs::write(folder.path().join("binary.json"), [0xff, 0xfe, 0x00]).expect("written");
     assert_refused(&seedbed(folder.path(), "replay binary.json"), "binary.json: ");
     assert_refused(&seedbed(folder.path(), "replay missing.json"), "missing.json: ");
+}
+
+#[test]
+fn a_plan_of_another_commit_is_run_with_a_warning() {
+    let folder = folder();
+    let printed = seedbed(folder.path(), "replay calm 3 --print-plan");
+    let mut plan: Value = serde_json::from_slice(&printed.stdout).expect("a plan is JSON");
+    // A copy of the source without its history has no commit to differ from.
+    let built_at = plan["commit"].as_str().map(str::to_owned);
+    plan["commit"] = "0123456789ab".into();
+    std::fs::write(folder.path().join("plan.json"), plan.to_string()).expect("written");
+    let hash = |output: &Output| objects(output)[0]["trace_hash"].clone();
+    let old = seedbed(folder.path(), "replay plan.json --json");
+    assert_eq!(old.status.code(), Some(0), "{}", text(&old.stderr));
+    assert_eq!(hash(&old), hash(&seedbed(folder.path(), "replay calm 3 --json")));
+    let warned = text(&old.stderr);
+    match built_at {
+        Some(commit) => {
+            assert!(warned.contains("made at commit 0123456789ab") && warned.contains(&commit), "{warned}");
+            assert_eq!(warned.lines().count(), 1, "{warned}");
+        }
+        None => assert_eq!(warned, ""),
+    }
 }
 
 #[test]
@@ -110,6 +135,7 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
         ]
     );
     assert_eq!(names("mutant").len(), seedbed_sim::Mutant::ALL.len());
+    assert!(names("regression").contains(&"store-growth-torn"));
     assert!(list.iter().all(|line| line["summary"].as_str().is_some_and(|summary| !summary.is_empty())));
 }
 
@@ -153,6 +179,13 @@ fn a_sweep_without_json_prints_a_table_and_plain_progress() {
 }
 
 #[test]
+fn a_regression_is_replayed_by_its_name_from_anywhere() {
+    let replay = objects(&seedbed(folder().path(), "replay txn-put-beside-empty-deletion --json"));
+    assert_eq!((&replay[0]["verdict"], &replay[0]["scenario"]), (&"ok".into(), &"everything".into()));
+    assert_eq!(replay[0]["regression"], "txn-put-beside-empty-deletion");
+}
+
+#[test]
 fn shards_share_the_seeds() {
     let folder = folder();
     let seeds = |shard: &str| -> Vec<u64> {
@@ -183,6 +216,23 @@ fn the_trace_hash_is_the_same_in_another_process_from_the_plan_and_beside_other_
     let other = seedbed(folder.path(), "replay plan.json --expect-hash 1");
     assert_eq!(other.status.code(), Some(1));
     assert!(text(&other.stderr).contains(&format!("the trace hash is {alone}, not 0000000000000001")));
+}
+
+#[test]
+fn a_run_has_the_same_events_in_two_processes() {
+    let folder = folder();
+    let twice = seedbed(folder.path(), "replay calm 0 --twice");
+    assert_eq!(twice.status.code(), Some(0), "{}{}", text(&twice.stdout), text(&twice.stderr));
+    assert!(text(&twice.stdout).contains("calm seed 0, in two processes"), "{}", text(&twice.stdout));
+    let json = objects(&seedbed(folder.path(), "replay calm 0 --twice --json"));
+    assert_eq!(json[0]["verdict"], "ok");
+    assert!(json[0]["events"].as_u64() > Some(10_000), "{}", json[0]);
+    // What both processes have told is what the run came to.
+    let hash = objects(&seedbed(folder.path(), "replay calm 0 --json"))[0]["trace_hash"].clone();
+    let events = text(&seedbed(folder.path(), "replay calm 0 --events").stdout);
+    assert_eq!(events.lines().count() as u64 - 1, json[0]["events"].as_u64().expect("a number"));
+    let hash = u64::from_str_radix(hash.as_str().expect("hexadecimal"), 16).expect("hexadecimal");
+    assert!(events.lines().last().is_some_and(|outcome| outcome.contains(&format!("trace_hash: {hash},"))));
 }
 
 #[test]

@@ -23,6 +23,8 @@ use crate::history::{History, Outcome as OperationOutcome, Recorder};
 use crate::outcome::{Operations, Outcome, ReadCost, Violation};
 use crate::plan::Plan;
 use crate::runtime::Simulation;
+use crate::trace::Stream;
+use crate::workload::{Notes, Steps};
 use crate::{judge, mutant, nemesis, trace};
 
 /// How to run a plan. None of it changes what happens in the run.
@@ -30,6 +32,10 @@ use crate::{judge, mutant, nemesis, trace};
 pub struct Options {
     /// Where the run's log goes, such as one of [`log::subscriber`](crate::log::subscriber); nowhere if `None`.
     pub log: Option<tracing::Dispatch>,
+    /// Where clients note down what they do, for a script; nowhere if `None`. Not for a plan that has a script.
+    pub steps: Option<Steps>,
+    /// Where the events of the run's trace go; nowhere if `None`.
+    pub events: Option<Stream>,
 }
 
 /// What a run leaves behind.
@@ -53,7 +59,8 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
     }
     let acted = simulation.run(|| {
         mutant::plant(plan.mutant.as_deref().map(|name| name.parse().expect("the plan is valid")));
-        act(plan)
+        trace::stream(options.events.clone());
+        act(plan, options.steps.clone())
     });
     let judged_from = thread_cpu();
     let acted = acted.unwrap_or_else(|panicked| Acted {
@@ -102,7 +109,7 @@ struct Acted {
     cpu: Duration,
 }
 
-async fn act(plan: &Plan) -> Acted {
+async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     let cluster = Rc::new(RefCell::new(Cluster::start(plan)));
     let deadline = Duration::from_millis(plan.converge_ms);
     if let Err(violation) = converge::first_leader(&cluster, deadline).await {
@@ -111,13 +118,19 @@ async fn act(plan: &Plan) -> Acted {
     }
     let begun = true_now_ns();
     let recorder = Rc::new(RefCell::new(Recorder::new()));
+    let notes = Notes::new(begun, steps);
 
     let clients: Vec<_> = (1..=plan.workload.clients)
         .map(|id| {
             let network = cluster.borrow().network.clone();
             let client = Client::new(id, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
-            let share = share(plan.workload.operations, plan.workload.clients, id);
-            madsim::task::spawn_local(client.run(share))
+            match &plan.workload.script {
+                Some(script) => madsim::task::spawn_local(client.follow(script.clone(), begun)),
+                None => {
+                    let share = share(plan.workload.operations, plan.workload.clients, id);
+                    madsim::task::spawn_local(client.run(share, notes.clone()))
+                }
+            }
         })
         .collect();
     let faults = nemesis::run(&cluster, &plan.faults).await;

@@ -4,11 +4,14 @@
 //! virtual time, and the scheduler advances that by a random amount with each poll of a task, so the hash covers the
 //! order of scheduling too. The run's thread owns the trace.
 //!
-//! The last events are kept, so that two traces that part can be compared where they do.
+//! The last events are kept, so that two traces that part can be compared where they do. Whoever wants all of them has them
+//! written to a [`Stream`], one a line.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use madsim::time::TimeHandle;
 
@@ -37,16 +40,52 @@ impl fmt::Display for Event {
     }
 }
 
+/// Where all events of a run go, one a line; clones share it. What cannot be written is dropped, and all that follows.
+#[derive(Clone)]
+pub struct Stream(Arc<Mutex<Option<Box<dyn Write + Send>>>>);
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+impl Stream {
+    /// A stream into `writer`.
+    pub fn new(writer: impl Write + Send + 'static) -> Self {
+        Stream(Arc::new(Mutex::new(Some(Box::new(writer)))))
+    }
+
+    /// Adds a line.
+    pub fn line(&self, line: impl fmt::Display) {
+        self.then(|writer| writeln!(writer, "{line}"));
+    }
+
+    /// Has everything written that is still under way.
+    pub fn flush(&self) {
+        self.then(|writer| writer.flush());
+    }
+
+    fn then(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+        let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever reads a stream may have seen enough.
+        if writer.as_mut().is_some_and(|writer| write(writer).is_err()) {
+            *writer = None;
+        }
+    }
+}
+
 struct Trace {
     hash: Hash,
     events: u64,
     recent: VecDeque<Event>,
     keep: usize,
+    stream: Option<Stream>,
 }
 
 thread_local! {
     static TRACE: RefCell<Trace> = const {
-        RefCell::new(Trace { hash: Hash::NEW, events: 0, recent: VecDeque::new(), keep: KEPT })
+        RefCell::new(Trace { hash: Hash::NEW, events: 0, recent: VecDeque::new(), keep: KEPT, stream: None })
     };
 }
 
@@ -60,16 +99,21 @@ pub fn record(tag: &'static str, words: &[u64]) {
         for &word in words {
             trace.hash.word(word);
         }
-        if trace.keep > 0 {
+        if trace.keep > 0 || trace.stream.is_some() {
             let mut first = [0; 4];
             for (kept, word) in first.iter_mut().zip(words) {
                 *kept = *word;
             }
+            let event = Event { number: trace.events, at_ns, tag, words: first, hash: trace.hash.value() };
+            if let Some(stream) = &trace.stream {
+                stream.line(event);
+            }
             if trace.recent.len() == trace.keep {
                 trace.recent.pop_front();
             }
-            let hash = trace.hash.value();
-            trace.recent.push_back(Event { number: trace.events, at_ns, tag, words: first, hash });
+            if trace.keep > 0 {
+                trace.recent.push_back(event);
+            }
         }
         trace.events += 1;
     });
@@ -99,10 +143,16 @@ pub fn keep(events: usize) {
     });
 }
 
+/// Has every event from now on written to a stream, or to none.
+pub fn stream(stream: Option<Stream>) {
+    TRACE.with_borrow_mut(|trace| trace.stream = stream);
+}
+
 /// Begins a new trace.
 pub(crate) fn reset() {
     TRACE.with_borrow_mut(|trace| {
-        *trace = Trace { hash: Hash::NEW, events: 0, recent: VecDeque::new(), keep: trace.keep }
+        let stream = trace.stream.take();
+        *trace = Trace { hash: Hash::NEW, events: 0, recent: VecDeque::new(), keep: trace.keep, stream };
     });
 }
 
@@ -206,5 +256,40 @@ mod tests {
         assert_eq!(recent().iter().map(|event| event.words[0]).collect::<Vec<_>>(), [3, 4]);
         assert_eq!((events(), recent()[1].hash), (5, hash()));
         keep(KEPT);
+    }
+
+    #[test]
+    fn a_stream_has_every_event_until_it_breaks_and_changes_no_hash() {
+        #[derive(Clone, Default)]
+        struct Written(Arc<Mutex<Vec<u8>>>);
+
+        impl Write for Written {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let mut written = self.0.lock().expect("nobody panics");
+                if written.len() > 150 {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                written.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let run = || {
+            reset();
+            (0..20).for_each(|word| record("event", &[word]));
+            hash()
+        };
+        let silent = run();
+        let written = Written::default();
+        stream(Some(Stream::new(written.clone())));
+        assert_eq!(run(), silent);
+        stream(None);
+        let lines = String::from_utf8(written.0.lock().expect("nobody panics").clone()).expect("text");
+        assert!(lines.starts_with("0 0.000000000 event [0, 0, 0, 0] ") && lines.contains("\n1 0.000000000 event [1,"));
+        assert!(lines.lines().count() < 10, "{lines}");
     }
 }

@@ -41,6 +41,7 @@ impl Clients {
             think_ms: [0, 0],
             timeout_ms: TIMEOUT.as_millis() as u64,
             mix: Mix::default(),
+            script: None,
         };
         let recorder = Rc::new(RefCell::new(Recorder::new()));
         let client = |id| Client::new(id, 1, 3, &plan, network.clone(), recorder.clone());

@@ -4,3 +4,4 @@ pub(crate) mod list;
 pub(crate) mod mutants;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod shrink;

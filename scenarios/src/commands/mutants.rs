@@ -94,6 +94,7 @@ impl Trial {
         let jobs = seeds.clone().flat_map(|seed| {
             CATALOGUE.iter().map(move |scenario| Job {
                 plan: Plan { mutant: Some(mutant.name().to_owned()), ..scenario.plan(seed) },
+                regression: None,
                 verify: false,
             })
         });

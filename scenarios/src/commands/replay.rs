@@ -1,43 +1,56 @@
 //! `replay`: one plan again.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use seedbed_sim::outcome::Violation;
 use seedbed_sim::plan::Plan;
 use seedbed_sim::run::Options;
+use seedbed_sim::trace::Stream;
+use serde_json::json;
 use tracing::Dispatch;
 
 use crate::attempt;
-use crate::catalogue;
 use crate::cli::ReplayArgs;
+use crate::commit;
 use crate::exit::{Exit, Failure};
 use crate::output::note;
 use crate::record::{self, RunRecord};
-use crate::sweep::Finished;
+use crate::sweep::{DETERMINISM, Finished};
+use crate::twice::{self, Compared};
 
 pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Failure> {
-    let mut plan = plan(args)?;
-    if let Some(mutant) = args.mutant {
-        plan.mutant = Some(mutant.name().to_owned());
-    }
+    let plan = args.plan.read()?;
     if args.print_plan {
-        write!(out, "{}", plan.to_json())?;
+        write!(out, "{}", commit::stamped(&plan))?;
         return Ok(Exit::Success);
     }
 
+    // Of two processes with the same plan one warning is enough.
+    if let Some(warning) = commit::warning(&plan).filter(|_| !args.events) {
+        note(&warning);
+    }
+    if args.twice {
+        return twice(args, &plan, out);
+    }
+    if args.events {
+        return events(&plan);
+    }
+
     let mut log = Log::of(args)?;
-    let attempt = attempt::run(attempt::simulate, &plan, Options { log: log.dispatch(plan.seed, args)? })?;
+    let attempt =
+        attempt::run(attempt::simulate, &plan, Options { log: log.dispatch(plan.seed, args)?, ..Options::default() })?;
     let run = Finished {
         plan: Arc::new(plan),
+        regression: args.plan.regression(),
         outcome: attempt.outcome,
         wall: attempt.wall,
         cpu: attempt.cpu,
         verified: false,
     };
     if args.json {
-        serde_json::to_writer(&mut *out, &RunRecord::new(&run, || command(args))).map_err(io::Error::from)?;
+        serde_json::to_writer(&mut *out, &RunRecord::new(&run, || args.plan.replay())).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         print(&run, out)?;
@@ -52,21 +65,52 @@ pub(crate) fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<Exit, Fa
     Ok(if run.violated() || differs.is_some() { Exit::Violation } else { Exit::Success })
 }
 
-fn plan(args: &ReplayArgs) -> Result<Plan, Failure> {
-    let what = &args.what;
-    match (catalogue::find(what), args.seed) {
-        (Some(scenario), Some(seed)) => Ok(scenario.plan(seed)),
-        (None, Some(_)) => Err(Failure::Usage(format!("no scenario is called `{what}`; `seedbed list` names them"))),
-        (Some(_), None) if !Path::new(what).exists() => {
-            Err(Failure::Usage(format!("the seed is missing: `seedbed replay {what} SEED`")))
+/// Compares the plan's run with itself, in two processes.
+fn twice(args: &ReplayArgs, plan: &Plan, out: &mut impl Write) -> Result<Exit, Failure> {
+    let compared = twice::compared(&args.plan)?;
+    let (events, violation) = match compared {
+        Compared::Equal { events } => (events, None),
+        Compared::Differs { events, one, other } => {
+            let shown = |event: Option<String>| event.unwrap_or_else(|| "the end".to_owned());
+            let (one, other) = (shown(one), shown(other));
+            let message = format!(
+                "after {events} events that are alike, one process has\n      {one}\n    and the other\n      {other}"
+            );
+            (events, Some(Violation { judge: DETERMINISM, message }))
         }
-        (_, None) => {
-            let json = fs::read_to_string(what).map_err(|error| {
-                Failure::Usage(format!("{what}: {error} (neither a plan that can be read nor a scenario)"))
-            })?;
-            Plan::from_json(&json).map_err(|error| Failure::Usage(format!("{what}: {error}")))
+    };
+    let verdict = if violation.is_some() { "violation" } else { "ok" };
+    if args.json {
+        let mut record = json!({ "scenario": plan.scenario, "seed": plan.seed });
+        if let Some(mutant) = &plan.mutant {
+            record["mutant"] = mutant.as_str().into();
+        }
+        record["verdict"] = verdict.into();
+        record["events"] = events.into();
+        record["violations"] =
+            violation.iter().map(|found| json!({ "judge": found.judge, "message": found.message })).collect();
+        writeln!(out, "{record}")?;
+    } else {
+        let mutant = plan.mutant.as_deref().map(|mutant| format!(", with {mutant}")).unwrap_or_default();
+        writeln!(out, "{} seed {}{mutant}, in two processes", plan.scenario, plan.seed)?;
+        writeln!(out, "  events       {events} alike")?;
+        writeln!(out, "  verdict      {verdict}")?;
+        if let Some(Violation { judge, message }) = &violation {
+            writeln!(out, "    {judge}: {message}")?;
         }
     }
+    Ok(if violation.is_some() { Exit::Violation } else { Exit::Success })
+}
+
+/// Prints every event of the run, and last what it came to.
+fn events(plan: &Plan) -> Result<Exit, Failure> {
+    // Not the standard output that this thread has locked: another thread runs the plan.
+    let stream = Stream::new(BufWriter::new(File::from(rustix::io::dup(io::stdout()).map_err(io::Error::from)?)));
+    let options = Options { events: Some(stream.clone()), ..Options::default() };
+    let attempt = attempt::run(attempt::simulate, plan, options)?;
+    stream.line(format_args!("{:?}", attempt.outcome));
+    stream.flush();
+    Ok(if attempt.outcome.violations.is_empty() { Exit::Success } else { Exit::Violation })
 }
 
 /// Where log lines go. Clones go to the same place.
@@ -137,19 +181,7 @@ impl Write for Log {
     }
 }
 
-/// This command, as it is typed in the workspace.
-fn command(args: &ReplayArgs) -> String {
-    let mutant = args.mutant.map(|mutant| mutant.name());
-    match args.seed {
-        Some(seed) => record::replay(&args.what, seed, mutant),
-        None => {
-            let mutant = mutant.map(|mutant| format!(" --mutant {mutant}")).unwrap_or_default();
-            format!("cargo run --release -- replay {}{mutant}", args.what)
-        }
-    }
-}
-
-fn print(run: &Finished, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print(run: &Finished, out: &mut impl Write) -> io::Result<()> {
     let outcome = &run.outcome;
     let mutant = run.plan.mutant.as_deref().map(|mutant| format!(", with {mutant}")).unwrap_or_default();
     writeln!(out, "{} seed {}{mutant}", outcome.scenario, outcome.seed)?;

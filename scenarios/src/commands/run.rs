@@ -12,9 +12,11 @@ use seedbed_sim::plan::Scenario;
 use crate::attempt::Runner;
 use crate::catalogue::CATALOGUE;
 use crate::cli::{RunArgs, SweepArgs};
+use crate::commit;
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
 use crate::record::{self, RunRecord};
+use crate::regressions;
 use crate::seeds::Shard;
 use crate::sweep::{Finished, Job, sweep};
 
@@ -23,20 +25,32 @@ pub(crate) const SEEDS: Range<u64> = 0..60;
 
 pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut impl Write) -> Result<Exit, Failure> {
     let RunArgs { scenarios, sweep: SweepArgs { seeds, shard, verify_every, out: folder, common } } = args;
+    // Regressions are part of the whole catalogue, and of no scenario that is named.
+    let regressions = if scenarios.is_empty() { regressions::all()? } else { Vec::new() };
     let scenarios = chosen(scenarios);
     let seeds: Range<u64> = seeds.0.clone();
     let shard = shard.unwrap_or(Shard::ALL);
-    let jobs = scenarios.iter().flat_map(|scenario| {
+    let verify = |nth: u64| *verify_every != 0 && nth.is_multiple_of(*verify_every);
+    let seeded = scenarios.iter().flat_map(|scenario| {
         // By the place within the share, so that every share has its sample.
         (0..).zip(shard.seeds(&seeds)).map(|(nth, seed): (u64, u64)| Job {
             plan: scenario.plan(seed),
-            verify: *verify_every != 0 && nth.is_multiple_of(*verify_every),
+            regression: None,
+            verify: verify(nth),
         })
     });
+    // Each is one share's.
+    let steps = shard.count(&seeds).saturating_mul(scenarios.len() as u64);
+    let places = shard.seeds(&(0..regressions.len() as u64)).collect::<Vec<u64>>();
+    let steps = steps.saturating_add(places.len() as u64);
+    let kept = (0..).zip(places).map(|(nth, place)| {
+        let (name, plan) = &regressions[place as usize];
+        Job { plan: plan.clone(), regression: Some(name), verify: verify(nth) }
+    });
+    let jobs = seeded.chain(kept);
     // Before the sweep, and not after it, is the time to find out that its results cannot be kept.
     Summary::default().write(folder)?;
 
-    let steps = shard.count(&seeds).saturating_mul(scenarios.len() as u64);
     let progress = Progress::new(steps, common.json);
     let mut tally = Tally::default();
     for scenario in &scenarios {
@@ -87,7 +101,11 @@ fn chosen(named: &[&'static Scenario]) -> Vec<&'static Scenario> {
 }
 
 fn replay_command(run: &Finished) -> String {
-    record::replay(&run.plan.scenario, run.plan.seed, run.plan.mutant.as_deref())
+    let mutant = run.plan.mutant.as_deref();
+    match run.regression {
+        Some(name) => record::replay_file(name, mutant),
+        None => record::replay(&run.plan.scenario, run.plan.seed, mutant),
+    }
 }
 
 fn print(summary: &Summary, folder: &Path, out: &mut impl Write) -> io::Result<()> {
@@ -103,6 +121,11 @@ fn print(summary: &Summary, folder: &Path, out: &mut impl Write) -> io::Result<(
     writeln!(out, "\n{}", summary.tried())
 }
 
+/// What its row in the table is called.
+fn row_name(run: &Finished) -> String {
+    run.regression.map_or_else(|| run.plan.scenario.clone(), |name| format!("regression: {name}"))
+}
+
 /// The summary as it grows.
 #[derive(Default)]
 struct Tally {
@@ -113,9 +136,10 @@ impl Tally {
     /// Runs come scenario by scenario.
     fn add(&mut self, run: &Finished, progress: &Progress) {
         let outcome = &run.outcome;
-        if self.summary.rows.last().is_none_or(|row| row.scenario != outcome.scenario) {
+        let name = row_name(run);
+        if self.summary.rows.last().is_none_or(|row| row.scenario != name) {
             self.end_of_scenario(progress);
-            self.summary.rows.push(Row { scenario: outcome.scenario.clone(), ..Row::default() });
+            self.summary.rows.push(Row { scenario: name.clone(), ..Row::default() });
         }
         let row = self.summary.rows.last_mut().expect("pushed above");
         row.seeds += 1;
@@ -132,16 +156,16 @@ impl Tally {
             self.summary.stale_lease_reads += outcome.staleness.get(&ReadPath::Lease).map_or(0, |lease| lease.stale);
         }
         if run.violated() {
-            progress.line(&format!("{} seed {}: {}", outcome.scenario, outcome.seed, outcome.violations[0].message));
+            progress.line(&format!("{name} seed {}: {}", outcome.seed, outcome.violations[0].message));
             self.summary.failures.push(FailedRun {
-                scenario: outcome.scenario.clone(),
+                scenario: name.clone(),
                 seed: outcome.seed,
                 violations: outcome.violations.iter().map(|v| (v.judge.to_owned(), v.message.clone())).collect(),
                 replay: replay_command(run),
-                plan: run.plan.to_json(),
+                plan: commit::stamped(&run.plan),
             });
         }
-        progress.step(&outcome.scenario);
+        progress.step(&name);
     }
 
     fn end_of_scenario(&self, progress: &Progress) {
@@ -197,7 +221,8 @@ mod tests {
             assert!(out.contains(part), "{part} is missing in: {out}");
         }
         let plan = fs::read_to_string(folder.path().join("plans/partition-3.json")).expect("the plan is written");
-        assert_eq!(Plan::from_json(&plan), Ok(catalogue::find("partition").expect("listed").plan(3)));
+        let plan = Plan::from_json(&plan).expect("a valid plan");
+        assert_eq!(Plan { commit: None, ..plan }, catalogue::find("partition").expect("listed").plan(3));
         assert!(!folder.path().join("plans/partition-2.json").exists());
     }
 
@@ -218,6 +243,35 @@ mod tests {
         assert!(out.contains("0 runs") && out.contains("interrupted"), "{out}");
         assert!(folder.path().join("summary.md").exists());
         assert_eq!(printed("--seeds 0..4", fine, false).0, Exit::Success);
+    }
+
+    #[test]
+    fn a_sweep_of_everything_runs_every_regression_under_its_name() {
+        fn regressions_fail(plan: &Plan, options: &Options) -> (Outcome, Duration) {
+            let (outcome, cpu) = fine(plan, options);
+            let violation = Violation { judge: "replicas", message: "the entry at index 3 differs".to_owned() };
+            let violations = if plan.seed > 5 { vec![violation] } else { Vec::new() };
+            (Outcome { violations, ..outcome }, cpu)
+        }
+        let names: Vec<&str> = regressions::names().collect();
+        let (exit, out, folder) = printed("--seeds 0..2", regressions_fail, false);
+        assert_eq!(exit, Exit::Violation);
+        for name in &names {
+            assert!(out.contains(&format!("regression: {name} ")), "{name} is missing in: {out}");
+            assert!(out.contains(&format!("  replay: cargo run --release -- replay {name}\n")), "{out}");
+        }
+        assert_eq!(fs::read_dir(folder.path().join("plans")).expect("a folder").count(), names.len());
+
+        // Each is one share's, and none is run beside scenarios that are named.
+        let runs = |args: &str| -> Vec<String> {
+            let (_, out, _folder) = printed(args, fine, false);
+            let records = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an object"));
+            records.filter_map(|run| run["regression"].as_str().map(str::to_owned)).collect()
+        };
+        let mut shared = [runs("--seeds 0..2 --json --shard 0/2"), runs("--seeds 0..2 --json --shard 1/2")].concat();
+        shared.sort();
+        assert_eq!(shared, names);
+        assert!(runs("calm --seeds 0..2 --json").is_empty());
     }
 
     #[test]

@@ -16,9 +16,9 @@ use self::grpc::Grpc;
 use crate::clock::true_now_ns;
 use crate::history::{Ask, Outcome, Recorder, Request, Server};
 use crate::network::Network;
-use crate::plan::WorkloadPlan;
+use crate::plan::{Step, WorkloadPlan};
 use crate::rng::{self, Draw};
-use crate::workload::Generator;
+use crate::workload::{Generator, Notes};
 
 /// How long a client waits after an operation without an answer.
 const BACKOFF: Duration = Duration::from_millis(30);
@@ -75,6 +75,8 @@ pub struct Client {
     access: Access,
     rng: Pcg64,
     generator: Option<Generator>,
+    /// Operations that it has drawn.
+    drawn: u32,
     recorder: Rc<RefCell<Recorder>>,
 }
 
@@ -96,12 +98,16 @@ impl Client {
             Way::Direct => Access::Direct(Direct::new(id, network)),
             Way::Grpc => Access::Grpc(Grpc::new(id, network)),
         };
-        Client { id, members, member, timeout, think_ms: plan.think_ms, access, rng, generator, recorder }
+        Client { id, members, member, timeout, think_ms: plan.think_ms, access, rng, generator, drawn: 0, recorder }
     }
 
-    /// Carries out that many operations.
-    pub async fn run(mut self, operations: u32) {
+    /// Carries out that many operations, and notes down what it does.
+    pub async fn run(mut self, operations: u32, notes: Notes) {
         for _ in 0..operations {
+            if self.rng.chance(100) {
+                self.member = NodeId(self.rng.between(1, self.members));
+            }
+            notes.note(self.id, self.drawn + 1, self.member);
             self.operation().await;
             let [least, greatest] = self.think_ms;
             let pause = self.rng.between(least * 1000, greatest * 1000);
@@ -109,10 +115,22 @@ impl Client {
         }
     }
 
-    async fn operation(&mut self) {
-        if self.rng.chance(100) {
-            self.member = NodeId(self.rng.between(1, self.members));
+    /// Carries out the steps of a script that are this client's, whose times count from `begun`.
+    pub async fn follow(mut self, script: Vec<Step>, begun: u64) {
+        let id = self.id;
+        for Step { at_us, nth, member, .. } in script.into_iter().filter(|step| step.client == id) {
+            let passed = (true_now_ns() - begun) / 1000;
+            madsim::time::sleep(Duration::from_micros(at_us.saturating_sub(passed))).await;
+            let skipped = nth - 1 - self.drawn;
+            self.generator.as_mut().expect("it is put back after each use").skip(skipped);
+            self.drawn += skipped;
+            self.member = NodeId(member);
+            self.operation().await;
         }
+    }
+
+    async fn operation(&mut self) {
+        self.drawn += 1;
         // Taken out, so that it can be used while `ask` has the client.
         let mut generator = self.generator.take().expect("it is put back after each use");
         match self.ask(self.member, |operation| generator.ask(operation)).await {

@@ -51,6 +51,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         scenario: scenario.name.to_owned(),
         seed,
         mutant: None,
+        commit: None,
         cluster,
         network,
         disk,
@@ -87,6 +88,7 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Dra
             get_log: d.within_u32(weights.get_log),
             get_lease: d.within_u32(weights.get_lease),
         },
+        script: None,
     }
 }
 

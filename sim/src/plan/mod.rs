@@ -36,6 +36,9 @@ pub struct Plan {
     /// The planted bug that is switched on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutant: Option<String>,
+    /// The commit of the source at which it was made. A run does not depend on it; what a seed means may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// The members.
     pub cluster: ClusterPlan,
     /// The network in fair weather.
@@ -127,6 +130,25 @@ pub struct WorkloadPlan {
     pub timeout_ms: u64,
     /// How often each kind of operation is drawn.
     pub mix: Mix,
+    /// Which of the operations that clients would draw are carried out, and when, in the order of their times; all of
+    /// them, one after the other, if it is left out. With a script `operations` is its length, and `think_ms` is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Vec<Step>>,
+}
+
+/// One operation of a script. What it asks is what the client would have asked at that place among all its operations, so
+/// that taking others away does not change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When it begins, since the first leader; later, if the client's operation before it has not ended by then.
+    pub at_us: u64,
+    /// The client, numbered from 1.
+    pub client: u32,
+    /// Its place among the operations that the client draws, from 1.
+    pub nth: u32,
+    /// The member that is asked.
+    pub member: u64,
 }
 
 /// Weights of the kinds of operations.

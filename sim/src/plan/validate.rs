@@ -18,7 +18,7 @@
 //! What is drawn from a band counts as the lower quarter of it. If even that is too slow, hardly anything is in time. A
 //! plan that passes narrowly may still need more time than it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -41,6 +41,8 @@ const KEYS_MAX: u64 = 1_000_000;
 /// A request is at most 1.5 MiB in etcd.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
+/// As long as git's longest.
+const COMMIT_CHARS_MAX: usize = 64;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 1 << 32;
 /// A clock at half its speed, or half as fast again.
@@ -101,11 +103,16 @@ impl Plan {
         if let Some(mutant) = &self.mutant {
             Mutant::from_str(mutant).map_err(|error| PlanError::new("mutant", error))?;
         }
+        if let Some(commit) = &self.commit {
+            let plain = (1..=COMMIT_CHARS_MAX).contains(&commit.len()) && commit.bytes().all(|c| c.is_ascii_hexdigit());
+            ensure(plain, "commit", || format!("`{commit}` is not 1 to {COMMIT_CHARS_MAX} hexadecimal digits"))?;
+        }
         self.cluster.validate()?;
         band("network.latency_us", self.network.latency_us, TIME_MS_MAX * 1000)?;
         within("network.loss_permille", self.network.loss_permille, 0, 1000)?;
         band("disk.sync_us", self.disk.sync_us, TIME_MS_MAX * 1000)?;
         self.workload.validate()?;
+        self.validate_script()?;
         within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
         within("read_index_ms", self.read_index_ms.unwrap_or(1), 1, TIME_MS_MAX)?;
         let leases = self.cluster.lease_drift_ppm.is_some() || self.workload.mix.get_lease == 0;
@@ -148,6 +155,32 @@ impl Plan {
                 converged.div_ceil(1000)
             )
         })
+    }
+
+    fn validate_script(&self) -> Result<(), PlanError> {
+        let Some(script) = &self.workload.script else { return Ok(()) };
+        ensure(script.len() as u64 == u64::from(self.workload.operations), "workload.script", || {
+            format!("it has {} operations, and workload.operations is {}", script.len(), self.workload.operations)
+        })?;
+        let mut at_us = 0;
+        let mut last: BTreeMap<u32, u32> = BTreeMap::new();
+        for (i, step) in script.iter().enumerate() {
+            let path = format!("workload.script[{i}]");
+            within(format_args!("{path}.at_us"), step.at_us, 0, TIME_MS_MAX * 1000)?;
+            ensure(step.at_us >= at_us, format_args!("{path}.at_us"), || {
+                format!("{} is earlier than the operation before it, at {at_us}", step.at_us)
+            })?;
+            at_us = step.at_us;
+            within(format_args!("{path}.client"), step.client, 1, u64::from(self.workload.clients))?;
+            within(format_args!("{path}.nth"), step.nth, 1, OPERATIONS_MAX)?;
+            member(format_args!("{path}.member"), step.member, self.cluster.members)?;
+            if let Some(before) = last.insert(step.client, step.nth) {
+                ensure(step.nth > before, format_args!("{path}.nth"), || {
+                    format!("client {} has come to its operation {before} already", step.client)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn validate_faults(&self) -> Result<(), PlanError> {

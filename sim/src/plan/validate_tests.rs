@@ -305,3 +305,51 @@ fn faults_of_links_clocks_and_places_are_refused_by_the_path_of_the_field() {
         assert!(line.starts_with(says), "{line}");
     }
 }
+
+#[test]
+fn a_script_names_clients_members_and_operations_in_their_order() {
+    let step = |at_us: u64, client: u32, nth: u32, member: u64| json!({ "at_us": at_us, "client": client, "nth": nth, "member": member });
+    let script = |steps: Vec<Value>| {
+        let mut plan = sample();
+        plan["workload"]["operations"] = 2.into();
+        plan["workload"]["script"] = steps.into();
+        Plan::from_json(&plan.to_string()).map_err(|error| error.to_string())
+    };
+    let plan = script(vec![step(5, 8, 3, 5), step(5, 8, 4, 1)]).expect("valid");
+    assert_eq!(Plan::from_json(&plan.to_json()), Ok(plan));
+    for (steps, says) in [
+        (vec![step(5, 1, 1, 1)], "workload.script: it has 1 operations, and workload.operations is 2"),
+        (
+            vec![step(5, 1, 1, 1), step(4, 2, 1, 1)],
+            "workload.script[1].at_us: 4 is earlier than the operation before it, at 5",
+        ),
+        (vec![step(5, 9, 1, 1), step(5, 1, 1, 1)], "workload.script[0].client: 9 is not within 1..=8"),
+        (
+            vec![step(5, 1, 1, 1), step(5, 1, 1, 1)],
+            "workload.script[1].nth: client 1 has come to its operation 1 already",
+        ),
+        (vec![step(5, 1, 0, 1), step(5, 1, 1, 1)], "workload.script[0].nth: 0 is not within"),
+        (vec![step(5, 1, 1, 1), step(5, 1, 2, 6)], "workload.script[1].member: there is no member 6"),
+        (
+            vec![step(u64::MAX, 1, 1, 1), step(5, 1, 2, 6)],
+            "workload.script[0].at_us: 18446744073709551615 is not within",
+        ),
+    ] {
+        let refusal = script(steps).expect_err(says);
+        assert!(refusal.starts_with(says), "{refusal}");
+    }
+}
+
+#[test]
+fn a_commit_is_a_name_and_a_foreign_version_is_named_first() {
+    for commit in ["", "main branch", "01234567\n", &"0".repeat(65)] {
+        assert_refused("/commit", commit.into(), "commit", "hexadecimal digits");
+    }
+    let mut plan = sample();
+    plan["commit"] = "0123456789ab".into();
+    assert_eq!(Plan::from_json(&plan.to_string()).expect("valid").commit.as_deref(), Some("0123456789ab"));
+    plan["version"] = 2.into();
+    plan["from-the-future"] = 1.into();
+    let refusal = Plan::from_json(&plan.to_string()).expect_err("another version").to_string();
+    assert_eq!(refusal, "version: this is 2, and only 1 is understood");
+}

@@ -83,6 +83,14 @@ impl Generator {
         Ask { request, path }
     }
 
+    /// Draws that many requests that nobody asks. What was seen of answers changes numbers in a request, and never how much
+    /// is drawn for it: the next one is the same as if these had been asked.
+    pub fn skip(&mut self, requests: u32) {
+        for _ in 0..requests {
+            self.ask(1);
+        }
+    }
+
     fn key(&mut self) -> Bytes {
         format!("k{:03}", self.rng.between(0, u64::from(self.keys.max(1)) - 1)).into()
     }
@@ -196,5 +204,49 @@ impl Generator {
             _ => (CompareTarget::Lease, TargetUnion::Lease(0)),
         };
         Compare { result: result as i32, target: target as i32, key, range_end, target_union: Some(union) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seedbed_proto::etcdserverpb::{PutResponse, ResponseHeader};
+
+    use super::*;
+    use crate::plan::Plan;
+    use crate::rng;
+
+    const PLAN: &str = include_str!("../../../scenarios/regressions/txn-put-beside-empty-deletion.json");
+
+    /// The kind and the keys of a request: all that does not follow from what was seen.
+    fn kind(ask: &Ask) -> String {
+        match &ask.request {
+            Request::Range(range) => format!("range {:?} {:?} {}", range.key, range.range_end, range.limit),
+            Request::Put(put) => format!("put {:?} {}", put.key, put.prev_kv),
+            Request::DeleteRange(delete) => format!("delete {:?} {:?}", delete.key, delete.range_end),
+            Request::Txn(txn) => format!("txn {} {} {}", txn.compare.len(), txn.success.len(), txn.failure.len()),
+            Request::Compact(_) => "compact".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_does_not_change_what_comes_then() {
+        let plan = Plan::from_json(PLAN).expect("a plan of the repository").workload;
+        let generator = || Generator::new(rng::stream(7, "workload", 3), &plan);
+        let mut all = generator();
+        let asked: Vec<String> = (1..=300)
+            .map(|operation| {
+                let ask = all.ask(operation);
+                let header = Some(ResponseHeader { revision: operation as i64 * 3, ..ResponseHeader::default() });
+                all.saw(&Response::Put(PutResponse { header, prev_kv: None }));
+                kind(&ask)
+            })
+            .collect();
+        let mut some = generator();
+        let mut drawn = 0;
+        for nth in [1, 2, 40, 41, 177, 300] {
+            some.skip(nth - 1 - drawn);
+            drawn = nth;
+            assert_eq!(kind(&some.ask(9)), asked[nth as usize - 1], "operation {nth}");
+        }
     }
 }

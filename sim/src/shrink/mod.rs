@@ -12,6 +12,11 @@
 //!
 //! What is left fails, and no longer does when any one element is taken out or replaced by something simpler. `fails` has
 //! to judge alike each time, so it must start from the same state.
+//!
+//! [`plan`] applies it to plans, and [`fingerprint`] says which failures are the same.
+
+pub mod fingerprint;
+pub mod plan;
 
 /// Takes elements out, as long as the rest fails.
 ///
@@ -19,20 +24,33 @@
 /// If the sequence does not fail.
 pub fn shortest<T: Clone>(sequence: &[T], fails: &mut impl FnMut(&[T]) -> bool) -> Vec<T> {
     assert!(fails(sequence), "a sequence that does not fail cannot be shrunk");
+    shortest_by(sequence, |mut candidates| Iterator::find(&mut candidates, |(_, rest)| fails(rest)))
+}
+
+/// Where something was taken out of a sequence, and what is left of it.
+pub type Rest<T> = (usize, Vec<T>);
+
+/// Takes elements out of a sequence that fails, as [`shortest`] does. `first` gives the first of its candidates, in their
+/// order, that fails; it may try many at a time.
+pub fn shortest_by<T: Clone>(
+    sequence: &[T],
+    mut first: impl FnMut(&mut dyn Iterator<Item = Rest<T>>) -> Option<Rest<T>>,
+) -> Vec<T> {
     let mut kept = sequence.to_vec();
     let mut size = kept.len().div_ceil(2);
     while size > 0 {
         let mut at = 0;
         let mut taken = false;
         while at < kept.len() {
-            let mut rest = kept.clone();
-            rest.drain(at..kept.len().min(at + size));
-            if fails(&rest) {
-                kept = rest;
-                taken = true;
-            } else {
-                at += size;
-            }
+            let mut candidates = (at..kept.len()).step_by(size).map(|from| {
+                let mut rest = kept.clone();
+                rest.drain(from..kept.len().min(from + size));
+                (from, rest)
+            });
+            let Some((from, rest)) = first(&mut candidates) else { break };
+            kept = rest;
+            at = from;
+            taken = true;
         }
         // One that is taken out may have been all that another one was needed for.
         if size > 1 || !taken {
