@@ -8,7 +8,7 @@ use rand_pcg::Pcg64;
 
 use super::scenario::{Family, FamilyKind, FaultRanges, Scenario, Span, WorkloadRanges};
 use super::validate::Downtime;
-use super::{ClusterPlan, DiskPlan, Fault, FaultKind, Mix, NetworkPlan, Plan, Target, VERSION, WorkloadPlan};
+use super::{ClusterPlan, DiskPlan, Fault, FaultKind, Mix, NetworkPlan, Part, Plan, Target, VERSION, WorkloadPlan};
 use crate::rng::{self, Draw as _};
 
 /// The first fault waits until there can be a leader and some data.
@@ -93,8 +93,9 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Dra
 fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl Fn(&str) -> Draw) -> Vec<Fault> {
     let reckless = draw("reckless").chance(ranges.reckless_percent);
     let limit = if reckless { cluster.members } else { ((cluster.members - 1) / 2).max(1) };
+    let alone = |kind: FamilyKind| !kind.between_members() && !kind.damages();
     let possible: Vec<&Family> =
-        ranges.families.iter().filter(|family| cluster.members > 1 || !family.kind.between_members()).collect();
+        ranges.families.iter().filter(|family| cluster.members > 1 || alone(family.kind)).collect();
     let is_on = |family: &&Family| !draw(family.kind.name()).chance(ranges.off_percent);
     let mut on: Vec<&Family> = possible.iter().copied().filter(is_on).collect();
     // A seed without any fault is the calm scenario's.
@@ -111,7 +112,7 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
         for _ in 0..count {
             let placed = (0..PLACES)
                 .map(|_| window(family, cluster, act_ms, &moments, d))
-                .find(|fault| down.admits(fault, limit));
+                .find(|fault| down.admits(fault, limit, cluster.members));
             if let Some(fault) = placed {
                 down.add(&fault);
                 faults.push(fault);
@@ -170,6 +171,23 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], 
             let ppm = d.within(ppm) as i64;
             FaultKind::Drift { target, ppm: if d.chance(50) { ppm } else { -ppm } }
         }
+        FamilyKind::FsyncFailure { permille } => FaultKind::FsyncFailure { target, permille: d.within_u32(permille) },
+        FamilyKind::IoError { permille } => {
+            let permille = d.within_u32(permille);
+            let [reads_permille, writes_permille] =
+                d.weighted(&[(1, [permille, 0]), (1, [0, permille]), (1, [permille, permille])]);
+            FaultKind::IoError { target, reads_permille, writes_permille }
+        }
+        FamilyKind::NoSpace => FaultKind::NoSpace { target },
+        FamilyKind::SlowDisk { delay_us, jitter_us } => {
+            FaultKind::SlowDisk { target, delay_us: d.band(delay_us, jitter_us) }
+        }
+        FamilyKind::BitRot { bits, rest_ms } => {
+            FaultKind::BitRot { target, part: d.part(), bits: d.within_u32(bits), rest_ms: d.within(rest_ms) }
+        }
+        FamilyKind::MisdirectedWrite { rest_ms } => {
+            FaultKind::MisdirectedWrite { target, part: d.part(), rest_ms: d.within(rest_ms) }
+        }
     };
     Fault { at_ms, for_ms, fault }
 }
@@ -217,6 +235,10 @@ impl Draw {
             }
         }
         unreachable!("the draw is below the sum of the weights")
+    }
+
+    fn part(&mut self) -> Part {
+        self.weighted(&[(1, Part::Log), (1, Part::Store)])
     }
 
     /// A part of the members that is neither none nor all of them.

@@ -173,6 +173,25 @@ pub enum FamilyKind {
     Drift {
         ppm: Span,
     },
+    FsyncFailure {
+        permille: Span,
+    },
+    /// Reads, writes or both.
+    IoError {
+        permille: Span,
+    },
+    NoSpace,
+    SlowDisk {
+        delay_us: Span,
+        jitter_us: Span,
+    },
+    BitRot {
+        bits: Span,
+        rest_ms: Span,
+    },
+    MisdirectedWrite {
+        rest_ms: Span,
+    },
 }
 
 impl FamilyKind {
@@ -191,6 +210,12 @@ impl FamilyKind {
             FamilyKind::CrashUnflushed { .. } => "crash-unflushed",
             FamilyKind::Drift { .. } => "drift",
             FamilyKind::SlowLink { .. } => "slow-link",
+            FamilyKind::FsyncFailure { .. } => "fsync-failure",
+            FamilyKind::IoError { .. } => "io-error",
+            FamilyKind::NoSpace => "no-space",
+            FamilyKind::SlowDisk { .. } => "slow-disk",
+            FamilyKind::BitRot { .. } => "bit-rot",
+            FamilyKind::MisdirectedWrite { .. } => "misdirected-write",
         }
     }
 
@@ -205,6 +230,11 @@ impl FamilyKind {
                 | FamilyKind::Loss { .. }
                 | FamilyKind::SlowLink { .. }
         )
+    }
+
+    /// Whether it leaves a disk damaged, and so needs others that have the same data.
+    pub(super) fn damages(self) -> bool {
+        matches!(self, FamilyKind::BitRot { .. } | FamilyKind::MisdirectedWrite { .. })
     }
 }
 
