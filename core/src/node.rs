@@ -94,6 +94,21 @@ pub enum StartError {
         /// The last entry that the store has applied.
         applied: u64,
     },
+    /// The store has not applied what the log has already forgotten, which it was told to forget once the store had made it
+    /// durable: the store's file has been lost, or is an earlier one.
+    #[error(
+        "store/store.redb has applied {}, but the log begins behind entry {purged}: the store has been lost",
+        match applied {
+            Some(applied) => format!("entry {applied}"),
+            None => "nothing".to_owned(),
+        }
+    )]
+    StoreLost {
+        /// The last entry that the store has applied, if there is any.
+        applied: Option<u64>,
+        /// The last entry that the log has purged.
+        purged: u64,
+    },
     /// The disk is empty, and another member has heard of this one before: its disk, with the vote on it, has been lost.
     #[error(
         "this member has been in the cluster before, as member {0:x} knows, and its data folder has been lost: without the \
@@ -171,6 +186,10 @@ impl<R: Runtime> Node<R> {
         if let Some(applied) = covered.filter(|applied| Some(*applied) > log.last_index()) {
             stop.stop();
             return Err(StartError::LogLost { last: log.last_index(), applied });
+        }
+        if let Some(purged) = log.purged_index().filter(|purged| state_machine.last_applied() < Some(*purged)) {
+            stop.stop();
+            return Err(StartError::StoreLost { applied: state_machine.last_applied(), purged });
         }
         let applied = state_machine.applied();
         let (counters, given_up) = (Arc::new(Counters::default()), GivenUp::default());

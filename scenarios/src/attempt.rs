@@ -85,6 +85,7 @@ fn without_answer(plan: &Plan) -> Outcome {
         operations: Operations::default(),
         grpc_operations: 0,
         faults: BTreeMap::new(),
+        crashes: Default::default(),
         reads: BTreeMap::new(),
         staleness: BTreeMap::new(),
         virtual_ms: 0,

@@ -10,7 +10,7 @@ use seedbed_sim::plan::{
 };
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 15] = [
+pub(crate) static CATALOGUE: [Scenario; 17] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -25,6 +25,8 @@ pub(crate) static CATALOGUE: [Scenario; 15] = [
     BAD_LINKS,
     CRASH_POINTS,
     BAD_CLOCKS,
+    DISK_ERRORS,
+    DISK_DAMAGE,
     EVERYTHING,
 ];
 
@@ -379,6 +381,35 @@ const BAD_CLOCKS: Scenario = Scenario {
     ..READ_PATHS
 };
 
+const DISK_ERRORS: Scenario = Scenario {
+    name: "disk-errors",
+    summary: "fsyncs fail and pages are gone, reads and writes fail, disks are full or slow: who stops comes back with all",
+    cluster: ClusterRanges { members: &[(2, 1), (5, 3), (3, 5)], ..CALM.cluster },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 30,
+        reckless_percent: 25,
+        moments: [0, 0],
+        families: &[FAILED_FSYNC, IO_ERROR, NO_SPACE, SLOW_DISK, CRASH],
+    },
+    ..CALM
+};
+
+const DISK_DAMAGE: Scenario = Scenario {
+    name: "disk-damage",
+    summary: "bits rot and writes go astray on a minority of the disks: what is damaged is noticed, and never served",
+    // Snapshots often, since the store's file is hardly written in between.
+    cluster: ClusterRanges { members: &[(2, 3), (3, 5)], snapshot_entries: [40, 120], ..CALM.cluster },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 20,
+        reckless_percent: 25,
+        moments: [0, 0],
+        families: &[BIT_ROT, ASTRAY, CRASH],
+    },
+    ..CALM
+};
+
 const EVERYTHING: Scenario = Scenario {
     name: "everything",
     summary: "all families of faults together, about half of them in each seed",
@@ -414,6 +445,12 @@ const EVERYTHING: Scenario = Scenario {
             SLOW_NODE,
             TRANSFER,
             SNAPSHOT,
+            FAILED_FSYNC,
+            IO_ERROR,
+            NO_SPACE,
+            SLOW_DISK,
+            BIT_ROT,
+            ASTRAY,
         ],
     },
     ..CALM
@@ -559,6 +596,43 @@ const CRASH_UNFLUSHED: Family = Family {
     // Back before the others elect, it could lead on.
     brief_percent: 55,
     aims: &[(6, Aim::Leader), (1, Aim::Follower)],
+};
+const FAILED_FSYNC: Family = Family {
+    kind: FamilyKind::FsyncFailure { permille: [20, 1_000] },
+    count: [1, 4],
+    for_ms: [100, 2_000],
+    brief_percent: 40,
+    aims: ANYBODY_OR_ALL,
+};
+const IO_ERROR: Family = Family {
+    kind: FamilyKind::IoError { permille: [2, 1_000] },
+    count: [1, 4],
+    for_ms: [100, 2_000],
+    brief_percent: 40,
+    aims: ANYBODY_OR_ALL,
+};
+const NO_SPACE: Family =
+    Family { kind: FamilyKind::NoSpace, count: [1, 3], for_ms: [100, 2_000], brief_percent: 30, aims: ANYBODY_OR_ALL };
+const SLOW_DISK: Family = Family {
+    kind: FamilyKind::SlowDisk { delay_us: [100, 10_000], jitter_us: [0, 10_000] },
+    count: [1, 3],
+    for_ms: [500, 3_000],
+    brief_percent: 10,
+    aims: ANYBODY_OR_ALL,
+};
+const BIT_ROT: Family = Family {
+    kind: FamilyKind::BitRot { bits: [1, 3], rest_ms: [0, 2_000] },
+    count: [1, 2],
+    for_ms: [500, 2_500],
+    brief_percent: 0,
+    aims: ANYBODY,
+};
+const ASTRAY: Family = Family {
+    kind: FamilyKind::MisdirectedWrite { rest_ms: [500, 3_000] },
+    count: [1, 2],
+    for_ms: [500, 2_500],
+    brief_percent: 0,
+    aims: ANYBODY,
 };
 
 #[cfg(test)]

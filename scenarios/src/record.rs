@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use seedbed_sim::ReadPath;
 use seedbed_sim::checker::staleness::Staleness;
+use seedbed_sim::disk::CrashDamage;
 use seedbed_sim::outcome::{Operations, ReadCost, Violation};
 use serde::Serialize;
 
@@ -27,6 +28,7 @@ pub(crate) struct RunRecord<'a> {
     grpc_operations: u64,
     faults: u64,
     faults_by_family: &'a BTreeMap<&'static str, u64>,
+    crashes: CrashDamage,
     reads_by_path: &'a BTreeMap<ReadPath, ReadCost>,
     staleness_by_path: &'a BTreeMap<ReadPath, Staleness>,
     virtual_ms: u64,
@@ -54,6 +56,7 @@ impl<'a> RunRecord<'a> {
             grpc_operations: outcome.grpc_operations,
             faults: outcome.faults.values().sum(),
             faults_by_family: &outcome.faults,
+            crashes: outcome.crashes,
             reads_by_path: &outcome.reads,
             staleness_by_path: &outcome.staleness,
             virtual_ms: outcome.virtual_ms,

@@ -17,7 +17,7 @@ use seedbed_core::runtime::Host;
 use seedbed_core::wal::WalOptions;
 
 use crate::clock::SimClock;
-use crate::disk::SimDisk;
+use crate::disk::{CrashDamage, DiskFault, SimDisk};
 use crate::evidence;
 use crate::network::{Address, Network, Weather};
 use crate::outcome::Violation;
@@ -39,6 +39,9 @@ pub struct Cluster {
     raft: RaftOptions,
     segment_bytes: u64,
     lease_drift_ppm: Option<u32>,
+    /// Whether members check the store's file when they open it, as the server does: where disks are damaged. Elsewhere it
+    /// would only take time.
+    verify_stores: bool,
     /// How long an fsync takes in fair weather.
     sync_us: [u64; 2],
     weather: Weather,
@@ -57,11 +60,16 @@ struct Member {
     disk: SimDisk,
     /// The running member; empty while it is down, or still recovering.
     node: Arc<Mutex<Option<Node<MadsimRuntime>>>>,
+    /// Why it did not start, if it did not.
+    refusal: Arc<Mutex<Option<String>>>,
+    /// The errors that its disk had been made to give before this life.
+    errors_before: u64,
     incarnation: u32,
     state: State,
     /// Faults of its disk under way, by their place in the plan: they may overlap.
     slowed: BTreeMap<usize, [u64; 2]>,
     stalled: BTreeSet<usize>,
+    disk_faults: BTreeMap<usize, DiskFault>,
     /// Faults of the links to it under way, by their place in the plan.
     slow_links: BTreeMap<usize, [u64; 2]>,
     /// Faults of its clock under way, by their place in the plan: parts in a million.
@@ -89,10 +97,13 @@ impl Cluster {
                 sim: create_node(&format!("m{id}")).id(),
                 disk: SimDisk::new(id.0, plan.disk.sync_us),
                 node: Arc::default(),
+                refusal: Arc::default(),
+                errors_before: 0,
                 incarnation: 0,
                 state: State::Down,
                 slowed: BTreeMap::new(),
                 stalled: BTreeSet::new(),
+                disk_faults: BTreeMap::new(),
                 slow_links: BTreeMap::new(),
                 drifts: BTreeMap::new(),
             })
@@ -110,6 +121,7 @@ impl Cluster {
             raft,
             segment_bytes,
             lease_drift_ppm: plan.cluster.lease_drift_ppm,
+            verify_stores: plan.damages_disks(),
             sync_us: plan.disk.sync_us,
             weather,
             findings: Findings::default(),
@@ -196,25 +208,68 @@ impl Cluster {
             return false;
         }
         tracing::info!(member = %id, "crash");
+        self.end_life(id);
+        self.member(id).disk.crash();
+        self.network.reset(id);
+        true
+    }
+
+    /// Ends a member's process. What it had written stays as it is.
+    fn end_life(&mut self, id: NodeId) {
         // A member that had stopped by itself must not be forgotten with its life.
-        let failure = self.member(id).running().and_then(|node| node.status().failure);
-        lock(&self.findings).extend(failure.map(|failure| stopped(id, &failure)));
+        let found = self.member(id).stopped();
+        lock(&self.findings).extend(found);
         if let Some(node) = self.member(id).running() {
             add(&mut self.past_reads, node.read_counters());
         }
         let member = self.member_mut(id);
         member.state = State::Down;
         *lock(&member.node) = None;
+        *lock(&member.refusal) = None;
         Handle::current().kill(member.sim);
-        member.disk.crash();
-        self.network.reset(id);
-        true
+    }
+
+    /// Starts those again whom an error of their disk has stopped, if it gives no errors any more: what an operator does, or
+    /// whatever looks after processes. A member whose disk is damaged stays as it is.
+    pub fn tend(&mut self) {
+        for id in self.ids() {
+            let member = self.member(id);
+            let stopped = || member.failure().is_some_and(|failure| member.excuse(&failure) == Some(Excuse::Error));
+            if member.state == State::Up && !member.disk_faults.values().any(|fault| fault.stops()) && stopped() {
+                tracing::info!(member = %id, "stopped by its disk, and started again");
+                self.end_life(id);
+                self.member(id).disk.detach();
+                self.network.reset(id);
+                self.boot(id);
+            }
+        }
+    }
+
+    /// Whether a member has stopped, or has not started, since its disk is damaged. It will not be back.
+    pub fn is_out(&self, id: NodeId) -> bool {
+        let member = self.member(id);
+        member.failure().is_some_and(|failure| member.excuse(&failure) == Some(Excuse::Damage))
+    }
+
+    /// Whether what a member says is wrong follows from what was done to its disk.
+    pub fn excuses(&self, id: NodeId, error: &str) -> bool {
+        self.member(id).excuse(error).is_some()
+    }
+
+    /// What crashes have done to all disks.
+    pub fn crash_damage(&self) -> CrashDamage {
+        let mut sum = CrashDamage::default();
+        for member in &self.members {
+            sum += member.disk.stats().damage_by_crash;
+        }
+        sum
     }
 
     /// Starts a member that is down.
     pub fn boot(&mut self, id: NodeId) {
         let initial_members: BTreeSet<NodeId> = self.ids().into_iter().collect();
         let (raft, segment_bytes, lease_drift_ppm) = (self.raft.clone(), self.segment_bytes, self.lease_drift_ppm);
+        let verify = self.verify_stores;
         let (network, findings) = (self.network.clone(), self.findings.clone());
         let member = self.member_mut(id);
         if member.state != State::Down {
@@ -234,7 +289,7 @@ impl Cluster {
             initial_members,
             raft,
             wal: WalOptions { segment_bytes_max: segment_bytes, ..WalOptions::default() },
-            store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, ..mvcc::Options::default() },
+            store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, verify },
             limits: Limits::default(),
             lease_drift_ppm,
             directory: Directory { attributes: Some(attributes), ..Directory::default() },
@@ -242,7 +297,9 @@ impl Cluster {
         };
         let transport = network.transport(id);
         let host = Host { clock: clock_of(member.sim), disk: member.disk.handle(), transport: transport.clone() };
-        let (slot, incarnation) = (member.node.clone(), member.incarnation);
+        let (slot, refusal, incarnation) = (member.node.clone(), member.refusal.clone(), member.incarnation);
+        member.errors_before = member.disk.stats().errors();
+        let (disk, errors_before) = (member.disk.clone(), member.errors_before);
         let running = handle.get_node(member.sim).expect("the node was made by this cluster");
         running.spawn(async move {
             match Node::<MadsimRuntime>::start(host, options).await {
@@ -252,8 +309,12 @@ impl Cluster {
                 }
                 Err(error) => {
                     tracing::error!(member = %id, %error, "cannot start");
-                    let message = format!("member {id} cannot start (life {incarnation}): {error}");
-                    lock(&findings).push(Violation { judge: "recovery", message });
+                    let error = error.to_string();
+                    if excuse(&disk, errors_before, &error).is_none() {
+                        let message = format!("member {id} cannot start (life {incarnation}): {error}");
+                        lock(&findings).push(Violation { judge: "recovery", message });
+                    }
+                    *lock(&refusal) = Some(error);
                 }
             }
         });
@@ -309,6 +370,24 @@ impl Cluster {
             evidence::unstalled(id);
         }
         self.weather_disk(id);
+    }
+
+    /// From now on, until [`mend_disk`](Cluster::mend_disk) with the same fault, a member's disk has this fault. Of several of
+    /// one kind the one later in the plan counts.
+    pub fn fault_disk(&mut self, id: NodeId, place: usize, fault: DiskFault) {
+        self.member_mut(id).disk_faults.insert(place, fault);
+        self.set_disk_faults(id);
+    }
+
+    /// Ends one fault of a disk.
+    pub fn mend_disk(&mut self, id: NodeId, place: usize) {
+        self.member_mut(id).disk_faults.remove(&place);
+        self.set_disk_faults(id);
+    }
+
+    fn set_disk_faults(&self, id: NodeId) {
+        let member = self.member(id);
+        member.disk.set_faults(member.disk_faults.values().copied());
     }
 
     /// From now on, until [`undrift`](Cluster::undrift) with the same fault, a member's clock runs fast by so many parts in
@@ -374,11 +453,7 @@ impl Cluster {
     /// What members found wrong by themselves: a start that failed, a raft core that stopped.
     pub fn findings(&self) -> Vec<Violation> {
         let mut findings = lock(&self.findings).clone();
-        for (id, status) in self.statuses() {
-            if let Some(failure) = status.and_then(|status| status.failure) {
-                findings.push(stopped(id, &failure));
-            }
-        }
+        findings.extend(self.members.iter().filter_map(Member::stopped));
         findings
     }
 
@@ -395,16 +470,48 @@ impl Member {
     fn running(&self) -> Option<Node<MadsimRuntime>> {
         lock(&self.node).clone()
     }
+
+    /// Why it does not run though its process was started.
+    fn failure(&self) -> Option<String> {
+        self.running().and_then(|node| node.status().failure).or_else(|| lock(&self.refusal).clone())
+    }
+
+    /// That it has stopped by itself, if nothing explains it.
+    fn stopped(&self) -> Option<Violation> {
+        let failure = self.running()?.status().failure?;
+        let message = || format!("member {} has stopped: {failure}", self.id);
+        self.excuse(&failure).is_none().then(|| Violation { judge: "alive", message: message() })
+    }
+
+    fn excuse(&self, error: &str) -> Option<Excuse> {
+        excuse(&self.disk, self.errors_before, error)
+    }
+}
+
+/// Why a member may stop, or not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excuse {
+    /// Its disk was made to give an error in this life.
+    Error,
+    /// Its disk was damaged.
+    Damage,
+}
+
+/// Whether an error follows from what was done to a disk, and from nothing else: it has to be the one that the disk gave,
+/// or to name the file that is damaged.
+fn excuse(disk: &SimDisk, errors_before: u64, error: &str) -> Option<Excuse> {
+    let stats = disk.stats();
+    if stats.errors() > errors_before && disk.caused(error) {
+        return Some(Excuse::Error);
+    }
+    let names_file = ["wal/", "store/"].iter().any(|folder| error.contains(folder));
+    (stats.damaged > 0 && names_file).then_some(Excuse::Damage)
 }
 
 fn add(sum: &mut ReadCounters, counters: ReadCounters) {
     for (path, counters) in counters {
         *sum.entry(path).or_default() += counters;
     }
-}
-
-fn stopped(id: NodeId, failure: &str) -> Violation {
-    Violation { judge: "alive", message: format!("member {id} has stopped: {failure}") }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

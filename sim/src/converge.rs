@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use seedbed_core::mvcc::{Digest, KvHash};
+use seedbed_core::mvcc::{ApplyError, Digest, KvHash};
 use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse};
 
@@ -72,17 +72,18 @@ pub async fn converge(
         Client::new(workload.clients + nth, plan.seed, plan.cluster.members, workload, network, recorder.clone())
     };
     let work = async {
+        cluster.borrow_mut().tend();
         let ids = cluster.borrow().ids();
         for mut client in (1..=probers).map(prober) {
             for &id in &ids {
-                serve(&mut client, id).await;
+                serve(cluster, &mut client, id).await;
             }
         }
         loop {
             if agree(&cluster.borrow()) {
                 break;
             }
-            madsim::time::sleep(POLL).await;
+            rest(cluster).await;
         }
     };
     if madsim::time::timeout(limit, work).await.is_err() {
@@ -91,7 +92,7 @@ pub async fn converge(
         return Err(Violation { judge: "converge", message });
     }
     let cluster = cluster.borrow();
-    cluster.ids().into_iter().map(|id| look(&cluster, id)).collect()
+    cluster.ids().into_iter().filter_map(|id| look(&cluster, id).transpose()).collect()
 }
 
 /// Writes by way of each member in turn until one has been answered, so that something is there to be committed; at most
@@ -106,7 +107,7 @@ pub async fn first_write(cluster: &RefCell<Cluster>, recorder: &Rc<RefCell<Recor
             if let Outcome::Ok(_) = client.ask(id, put).await {
                 break;
             }
-            madsim::time::sleep(POLL).await;
+            rest(cluster).await;
         }
     };
     let _ = madsim::time::timeout(limit, written).await;
@@ -116,20 +117,31 @@ fn put(operation: u64) -> Request {
     Request::Put(PutRequest { key: "final".into(), value: value_of(operation, 8), ..PutRequest::default() })
 }
 
-/// A write and a read by way of one member, tried until both are answered.
-async fn serve(client: &mut Client, id: NodeId) {
+/// Lets some time pass, and whoever has found out meanwhile that its disk had failed it comes back.
+async fn rest(cluster: &RefCell<Cluster>) {
+    madsim::time::sleep(POLL).await;
+    cluster.borrow_mut().tend();
+}
+
+/// A write and a read by way of one member, tried until both are answered, or its disk turns out to be damaged.
+async fn serve(cluster: &RefCell<Cluster>, client: &mut Client, id: NodeId) {
     let get = |_| Request::Range(RangeRequest { key: "final".into(), ..RangeRequest::default() });
-    while !matches!(client.ask(id, put).await, Outcome::Ok(_)) {
-        madsim::time::sleep(POLL).await;
-    }
-    while !matches!(client.ask(id, get).await, Outcome::Ok(_)) {
-        madsim::time::sleep(POLL).await;
+    for served in [false, true] {
+        let is_out = || cluster.borrow().is_out(id);
+        while !is_out() {
+            let outcome = if served { client.ask(id, get).await } else { client.ask(id, put).await };
+            if matches!(outcome, Outcome::Ok(_)) {
+                break;
+            }
+            rest(cluster).await;
+        }
     }
 }
 
-/// Whether every member runs, and has applied all of the same log.
+/// Whether every member runs, and has applied all of the same log; but for those whose disk is damaged, and who noticed.
 fn agree(cluster: &Cluster) -> bool {
-    let statuses: Option<Vec<_>> = cluster.statuses().into_iter().map(|(_, status)| status).collect();
+    let statuses = cluster.statuses().into_iter().filter(|(id, _)| !cluster.is_out(*id));
+    let statuses: Option<Vec<_>> = statuses.map(|(_, status)| status).collect();
     statuses.is_some_and(|statuses| {
         let last = statuses.iter().map(|status| status.last_index).max();
         statuses.iter().any(|status| status.leads)
@@ -137,15 +149,23 @@ fn agree(cluster: &Cluster) -> bool {
     })
 }
 
-fn look(cluster: &Cluster, id: NodeId) -> Result<Converged, Violation> {
-    let unreadable = |what: &str, error: &dyn std::fmt::Debug| Violation {
-        judge: "converge",
-        message: format!("member {id}: {what} cannot be read: {error:?}"),
-    };
-    let node = cluster.node(id).ok_or_else(|| unreadable("the member", &"it is down"))?;
+/// A member's end. None, if its disk is damaged, and it says so.
+fn look(cluster: &Cluster, id: NodeId) -> Result<Option<Converged>, Violation> {
+    if cluster.is_out(id) {
+        return Ok(None);
+    }
+    look_at(cluster, id).map(Some).or_else(|(what, error)| {
+        let message = format!("member {id}: {what} cannot be read: {error}");
+        if cluster.excuses(id, &error) { Ok(None) } else { Err(Violation { judge: "converge", message }) }
+    })
+}
+
+fn look_at(cluster: &Cluster, id: NodeId) -> Result<Converged, (&'static str, String)> {
+    let unreadable = |what, error: ApplyError| (what, error.to_string());
+    let node = cluster.node(id).ok_or(("the member", "it is down".to_owned()))?;
     let everything = RangeRequest { key: "\0".into(), range_end: "\0".into(), ..RangeRequest::default() };
-    let state = node.store().range(&everything).map_err(|error| unreadable("its state", &error))?;
-    let hash = node.store().hash(0).map_err(|error| unreadable("its history", &error))?;
+    let state = node.store().range(&everything).map_err(|error| unreadable("its state", error))?;
+    let hash = node.store().hash(0).map_err(|error| unreadable("its history", error))?;
     // The store has stood still since the hash: there was nothing to wait for in between.
     let (digest, ..) = node.store().digest();
     Ok(Converged { node: id, state, hash, digest })

@@ -6,6 +6,7 @@ use seedbed_core::read::{PathCounters, ReadPath};
 use serde::Serialize;
 
 use crate::checker::staleness::Staleness;
+use crate::disk::CrashDamage;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub grpc_operations: u64,
     /// Faults that took effect, by family.
     pub faults: BTreeMap<&'static str, u64>,
+    /// How many crashes lost or tore something.
+    pub crashes: CrashDamage,
     /// What reads cost all members, by path.
     pub reads: BTreeMap<ReadPath, ReadCost>,
     /// How many reads of each path were answered, and how many of these were stale. Whether they may be is for the judges

@@ -18,6 +18,7 @@ use crate::client::{Client, Way};
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
 use crate::converge::{self, Converged};
+use crate::disk::CrashDamage;
 use crate::evidence::{self, Evidence};
 use crate::history::{History, Outcome as OperationOutcome, Recorder};
 use crate::outcome::{Operations, Outcome, ReadCost, Violation};
@@ -67,7 +68,8 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         violations: vec![Violation { judge: "panic", message: panicked.message }],
         ..Acted::default()
     });
-    let Acted { history, evidence, mut violations, converged, faults, reads, virtual_ms, trace_hash, cpu } = acted;
+    let Acted { history, evidence, mut violations, converged, faults, crashes, reads, virtual_ms, trace_hash, cpu } =
+        acted;
     violations.extend(judge::judge(plan, &history, &evidence, &converged));
     let outcome = Outcome {
         scenario: plan.scenario.clone(),
@@ -77,6 +79,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         operations: count(&history),
         grpc_operations: by_grpc(&history, plan),
         faults,
+        crashes,
         reads,
         staleness: staleness::count(&history),
         virtual_ms,
@@ -103,6 +106,7 @@ struct Acted {
     violations: Vec<Violation>,
     converged: Vec<Converged>,
     faults: BTreeMap<&'static str, u64>,
+    crashes: CrashDamage,
     reads: BTreeMap<ReadPath, ReadCost>,
     virtual_ms: u64,
     trace_hash: u64,
@@ -143,7 +147,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     }
     let converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     let mut violations = cluster.borrow().findings();
-    let counters = cluster.borrow().read_counters();
+    let (counters, crashes) = (cluster.borrow().read_counters(), cluster.borrow().crash_damage());
     let converged = converged.unwrap_or_else(|violation| {
         violations.push(violation);
         Vec::new()
@@ -156,6 +160,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
         violations,
         converged,
         faults,
+        crashes,
         reads: counters.into_iter().map(|(path, counters)| (path, counters.into())).collect(),
         virtual_ms,
         trace_hash: trace::hash(),

@@ -6,6 +6,9 @@
 //! The first failure is final. After a failed sync the pages that it should have saved may be gone, though the file
 //! still serves older ones, so no later success means anything. The same switch keeps a database that is merely dropped
 //! from writing: what was not made durable is the log's to repeat.
+//!
+//! A page that is read is held against what it was when it was last seen ([`PageSums`]): damage that comes while the
+//! database is open is a failure like any other, which names the page.
 
 use std::fmt;
 use std::io;
@@ -14,21 +17,20 @@ use std::sync::{Arc, OnceLock};
 use redb::StorageBackend;
 
 use super::error::StoreError;
+use super::page_sums::{PAGE_BYTES, PageSums};
 use crate::runtime::File;
-
-/// The unit in which the database makes its file longer or shorter.
-const PAGE_BYTES: u64 = 4096;
 
 /// A file, and why it may not be used any more.
 pub(crate) struct Backend<F> {
     file: F,
     path: String,
     failure: OnceLock<String>,
+    sums: PageSums,
 }
 
 impl<F: File> Backend<F> {
     pub(crate) fn new(file: F, path: String) -> Arc<Self> {
-        Arc::new(Backend { file, path, failure: OnceLock::new() })
+        Arc::new(Backend { file, path, failure: OnceLock::new(), sums: PageSums::default() })
     }
 
     /// Cuts a growth of the file that a crash has left half done: the database only ever makes it whole pages long, and
@@ -39,7 +41,7 @@ impl<F: File> Backend<F> {
             move |source| StoreError::Io { operation, path, source }
         };
         let size = self.file.size().map_err(io_error("size"))?;
-        let beyond = size % PAGE_BYTES;
+        let beyond = size % PAGE_BYTES as u64;
         if beyond > 0 {
             tracing::warn!(path = self.path, size, "the file ends within a page, as after a crash: cut");
             self.file.set_size(size - beyond).map_err(io_error("resize"))?;
@@ -124,11 +126,16 @@ impl<F: File> StorageBackend for Handle<F> {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.guarded("read", Some(offset), |file| file.read_at(offset, out))
+        self.0.guarded("read", Some(offset), |file| {
+            file.read_at(offset, out)?;
+            self.0.sums.read(offset, out)
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.guarded("resize", None, |file| file.set_size(len))
+        self.0.guarded("resize", None, |file| file.set_size(len))?;
+        self.0.sums.resize(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -136,6 +143,8 @@ impl<F: File> StorageBackend for Handle<F> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.guarded("write", Some(offset), |file| file.write_at(offset, data))
+        self.0.guarded("write", Some(offset), |file| file.write_at(offset, data))?;
+        self.0.sums.written(offset, data);
+        Ok(())
     }
 }

@@ -18,6 +18,9 @@
 //! * The answers and refusals of a batch follow from the state and its requests alone, so that members who apply the same
 //!   log stay equal.
 //! * What is durable is a prefix of what was committed, at the border of a batch.
+//! * A page of the file that is not what it was is not served: all are checked when the file is opened, and each that is
+//!   read later against what it was then. What stays unnoticed: the file as a whole as it was at an earlier durable
+//!   commit. The log tells, if it has forgotten what was applied since, and brings it otherwise.
 
 mod backend;
 mod batch;
@@ -29,6 +32,7 @@ mod index;
 mod install;
 mod key_index;
 mod key_range;
+mod page_sums;
 mod range;
 mod read_txn;
 mod recovery;

@@ -52,14 +52,14 @@ pub const REPLICATED: &str = "replicated/";
 pub struct Options {
     /// Most bytes of the file that are kept in memory.
     pub cache_bytes: usize,
-    /// Whether to check every page of the file against its checksum when it is opened. Without it, damage that the
-    /// medium did to a file is found, if at all, when the damaged page is read.
+    /// Whether to check every page of the file that is in use against its checksum when it is opened. Without it, damage
+    /// that the medium did while the file was closed may be served: what is read first is believed.
     pub verify: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { cache_bytes: 64 << 20, verify: false }
+        Options { cache_bytes: 64 << 20, verify: true }
     }
 }
 

@@ -120,6 +120,11 @@ impl<R: Runtime> LogStore<R> {
         self.window().last.map(|last| last.index)
     }
 
+    /// The index of the last entry that was purged, if any was.
+    pub fn purged_index(&self) -> Option<u64> {
+        self.window().purged.map(|purged| purged.index)
+    }
+
     /// Whether there is a vote in it, for this member or another.
     pub fn has_vote(&self) -> bool {
         self.window().vote.is_some()

@@ -20,13 +20,17 @@
 //!                                    and in the cut one each sector is kept, lost or torn
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use rand_pcg::Pcg64;
 
 use super::DiskStats;
+use super::damage::Write;
 use super::sectors::{SECTOR, Sectors};
 use crate::rng::Draw;
+
+/// What a device is asked to write at once, at most.
+const PAGE: usize = 8 * SECTOR;
 
 /// A part of a file as it was when it was captured.
 #[derive(Debug)]
@@ -66,6 +70,10 @@ pub(super) struct FileData {
     begun: u64,
     landed: u64,
     last_barrier: u64,
+    /// The bytes that the last flight brought which brought any.
+    last_landed: Vec<(usize, usize)>,
+    /// Sectors on the medium that do not hold what was written there last.
+    damaged: BTreeSet<usize>,
 }
 
 impl FileData {
@@ -157,16 +165,22 @@ impl FileData {
         Change { cut_to: self.cut_to.take(), size: self.image.len(), extents }
     }
 
-    /// Lands the flights that are due. Returns the bytes that reached the medium.
-    pub(super) fn advance(&mut self, now_ns: u64) -> u64 {
-        let mut bytes = 0;
-        while self.flights.front().is_some_and(|flight| flight.due_ns <= now_ns) {
-            let flight = self.flights.pop_front().expect("the front was just looked at");
-            bytes += flight.change.extents.iter().map(|extent| extent.data.len() as u64).sum::<u64>();
-            self.apply(&flight.change);
-            self.landed = flight.ticket;
+    /// Whether a flight is to land.
+    pub(super) fn is_due(&self, now_ns: u64) -> bool {
+        self.flights.front().is_some_and(|flight| flight.due_ns <= now_ns)
+    }
+
+    /// Lands the first flight. Returns the bytes that reached the medium.
+    pub(super) fn land(&mut self) -> u64 {
+        let Some(flight) = self.flights.pop_front() else { return 0 };
+        self.apply(&flight.change);
+        self.landed = flight.ticket;
+        let extents = &flight.change.extents;
+        if !extents.is_empty() {
+            self.last_landed =
+                extents.iter().map(|extent| (extent.offset, extent.offset + extent.data.len())).collect();
         }
-        bytes
+        extents.iter().map(|extent| extent.data.len() as u64).sum()
     }
 
     /// Holds back all flights for ever, or lets them land at times of `due` that do not decrease.
@@ -184,8 +198,12 @@ impl FileData {
         }
         self.durable.resize(change.size, 0);
         for extent in &change.extents {
-            self.durable[extent.offset..extent.offset + extent.data.len()].copy_from_slice(&extent.data);
+            let end = extent.offset + extent.data.len();
+            self.durable[extent.offset..end].copy_from_slice(&extent.data);
+            self.damaged.retain(|sector| !(extent.offset..end).contains(&(sector * SECTOR)));
         }
+        let size = self.durable.len();
+        self.damaged.retain(|sector| sector * SECTOR < size);
     }
 
     /// A sync failed: the dirty pages are clean now, and hold again what was written back before.
@@ -252,6 +270,10 @@ impl FileData {
                     continue;
                 }
                 let (old, new) = (&mut self.durable[from..to], &new[..to - from]);
+                // Whatever of it arrives, a crash has done it.
+                if tear || keep {
+                    self.damaged.remove(&(from / SECTOR));
+                }
                 match (tear, keep) {
                     _ if old == new => stats.sectors_kept += 1,
                     (true, _) => {
@@ -269,8 +291,57 @@ impl FileData {
         }
     }
 
+    /// The bytes of a sector of the medium.
+    pub(super) fn sector(&self, number: usize) -> (usize, usize) {
+        (number * SECTOR, ((number + 1) * SECTOR).min(self.durable.len()))
+    }
+
+    /// Whether any of these bytes came with the last flight.
+    pub(super) fn is_last(&self, from: usize, to: usize) -> bool {
+        self.last_landed.iter().any(|&(last_from, last_to)| from < last_to && last_from < to)
+    }
+
+    /// Whether these bytes of the medium are zeros.
+    pub(super) fn is_blank(&self, from: usize, to: usize) -> bool {
+        self.durable[from..to].iter().all(|byte| *byte == 0)
+    }
+
+    /// One of the writes that the next flight is to bring.
+    pub(super) fn next_write(&self, nth: impl FnOnce(usize) -> usize) -> Option<Write> {
+        let extents = &self.flights.front()?.change.extents;
+        // A run of dirty sectors may be many writes.
+        let writes: Vec<_> = extents.iter().flat_map(Extent::by_page).collect();
+        let (offset, new) = if writes.is_empty() { return None } else { writes[nth(writes.len())] };
+        let old = self.durable.get(offset..).unwrap_or(&[]);
+        let mut old = old[..old.len().min(new.len())].to_vec();
+        old.resize(new.len(), 0);
+        Some(Write { offset, new: new.to_vec(), old })
+    }
+
+    /// Puts bytes on the medium, and nowhere else, that nobody has written there.
+    pub(super) fn put(&mut self, offset: usize, bytes: &[u8]) {
+        let to = (offset + bytes.len()).min(self.durable.len());
+        if offset < to {
+            self.durable[offset..to].copy_from_slice(&bytes[..to - offset]);
+            self.damage(offset, to);
+        }
+    }
+
+    /// From now on, these bytes are known not to be what was written.
+    pub(super) fn damage(&mut self, from: usize, to: usize) {
+        self.damaged.extend(from / SECTOR..to.div_ceil(SECTOR));
+    }
+
+    /// Whether a read of these bytes meets damage: the cache may know better.
+    pub(super) fn meets_damage(&self, from: usize, to: usize) -> bool {
+        self.damaged.range(from / SECTOR..to.div_ceil(SECTOR)).any(|&sector| {
+            let (from, to) = self.sector(sector);
+            self.image.get(from..to) == self.durable.get(from..to)
+        })
+    }
+
     /// Flips bits of one byte on the medium, and in the cache unless it holds something newer.
-    pub(super) fn corrupt(&mut self, offset: usize, mask: u8) -> bool {
+    pub(super) fn flip(&mut self, offset: usize, mask: u8) -> bool {
         if self.image.get(offset) == self.durable.get(offset)
             && let Some(byte) = self.image.get_mut(offset)
         {
@@ -281,6 +352,17 @@ impl FileData {
 }
 
 impl Extent {
+    /// Its parts, cut where pages of the file begin.
+    fn by_page(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut offset = self.offset;
+        std::iter::from_fn(move || {
+            let rest = self.data.get(offset - self.offset..).filter(|rest| !rest.is_empty())?;
+            let part = &rest[..rest.len().min(PAGE - offset % PAGE)];
+            offset += part.len();
+            Some((offset - part.len(), part))
+        })
+    }
+
     fn sectors(&self) -> u64 {
         self.data.len().div_ceil(SECTOR) as u64
     }

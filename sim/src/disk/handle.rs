@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use seedbed_core::runtime::{Disk, File};
 
 use super::directory::{DirId, Entry, FileNode, ROOT};
-use super::{EIO, STALLED, Shared, State, data};
+use super::{Access, EIO, STALLED, Shared, State, data};
 use crate::clock::true_now_ns;
 use crate::runtime::Sleep;
 use crate::trace;
@@ -52,9 +52,9 @@ impl Wait {
         let mut state = self.shared.lock();
         self.shared.alive(&state, self.epoch)?;
         let (landed, due_ns) = match &self.flying {
-            Flying::File(file) => {
-                let mut file = data(file);
-                state.advance(&mut file, now);
+            Flying::File(node) => {
+                let mut file = data(node);
+                state.advance(node, &mut file, now);
                 // The end of a stall frees the files that have a name; one that was removed meanwhile frees itself.
                 if !state.stalled && file.due_ns(self.ticket) == STALLED {
                     let due_ns = state.due_ns(now);
@@ -96,7 +96,7 @@ impl Disk for DiskHandle {
     type File = FileHandle;
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
-        let mut state = self.shared.enter(self.epoch, path)?;
+        let mut state = self.shared.enter(self.epoch, path, Access::Write)?;
         self.trace("create-dir", path);
         let mut at = ROOT;
         for name in self.shared.names(path)? {
@@ -106,20 +106,24 @@ impl Disk for DiskHandle {
                     let message = format!("disk {}: {path}: `{name}` is a file", self.shared.id);
                     return Err(io::Error::new(io::ErrorKind::NotADirectory, message));
                 }
-                None => state.names.make_dir(at, name),
+                None => {
+                    state.reserve_name(self.shared.id, path)?;
+                    state.names.make_dir(at, name)
+                }
             };
         }
         Ok(())
     }
 
     fn create(&self, path: &str) -> io::Result<FileHandle> {
-        let mut state = self.shared.enter(self.epoch, path)?;
+        let mut state = self.shared.enter(self.epoch, path, Access::Write)?;
         self.trace("create", path);
         let (dir, name) = self.shared.parent(&state, path)?;
         if state.names.get(dir, name).is_some() {
             let message = format!("disk {}: {path}: the name is taken", self.shared.id);
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
+        state.reserve_name(self.shared.id, path)?;
         state.inos += 1;
         let file = Arc::new(FileNode { ino: state.inos, path: path.to_owned(), data: Mutex::default() });
         state.names.link(dir, name, Entry::File(file.clone()));
@@ -127,7 +131,7 @@ impl Disk for DiskHandle {
     }
 
     fn open(&self, path: &str) -> io::Result<FileHandle> {
-        let state = self.shared.enter(self.epoch, path)?;
+        let state = self.shared.enter(self.epoch, path, Access::Read)?;
         self.trace("open", path);
         match self.shared.find(&state, path)? {
             Entry::File(file) => Ok(self.file(file)),
@@ -139,7 +143,7 @@ impl Disk for DiskHandle {
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        let state = self.shared.enter(self.epoch, dir)?;
+        let state = self.shared.enter(self.epoch, dir, Access::Read)?;
         match self.shared.find(&state, dir)? {
             Entry::Dir(id) => Ok(state.names.list(id)),
             Entry::File(_) => Err(self.shared.missing(dir)),
@@ -147,7 +151,7 @@ impl Disk for DiskHandle {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.shared.enter(self.epoch, from)?;
+        let mut state = self.shared.enter(self.epoch, from, Access::Write)?;
         self.trace("rename-from", from);
         self.trace("rename-to", to);
         let (old, new) = (self.shared.parent(&state, from)?, self.shared.parent(&state, to)?);
@@ -169,7 +173,7 @@ impl Disk for DiskHandle {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        let mut state = self.shared.enter(self.epoch, path)?;
+        let mut state = self.shared.enter(self.epoch, path, Access::Write)?;
         self.trace("remove", path);
         let (dir, name) = self.shared.parent(&state, path)?;
         match state.names.get(dir, name) {
@@ -195,7 +199,7 @@ impl Disk for DiskHandle {
 
 impl DiskHandle {
     fn begin_sync_dir(&self, path: &str) -> io::Result<Wait> {
-        let mut state = self.shared.enter(self.epoch, path)?;
+        let mut state = self.shared.enter(self.epoch, path, Access::Sync)?;
         self.trace("sync-dir", path);
         let Entry::Dir(dir) = self.shared.find(&state, path)? else { return Err(self.shared.missing(path)) };
         if state.sync_fails() {
@@ -218,8 +222,8 @@ pub struct FileHandle {
 }
 
 impl FileHandle {
-    fn enter(&self) -> io::Result<MutexGuard<'_, State>> {
-        self.shared.enter(self.epoch, &self.file.path)
+    fn enter(&self, access: Access) -> io::Result<MutexGuard<'_, State>> {
+        self.shared.enter(self.epoch, &self.file.path, access)
     }
 
     /// An offset that memory can hold.
@@ -232,7 +236,7 @@ impl FileHandle {
 
     /// Captures what is dirty. Gives the flight's ticket.
     fn begin_sync(&self, tag: &'static str, barrier: bool) -> io::Result<u64> {
-        let mut state = self.enter()?;
+        let mut state = self.enter(Access::Sync)?;
         let mut file = data(&self.file);
         trace::record(tag, &[self.shared.id, self.file.ino]);
         if state.sync_fails() {
@@ -241,7 +245,7 @@ impl FileHandle {
             return Err(io::Error::other(message));
         }
         let now = true_now_ns();
-        state.advance(&mut file, now);
+        state.advance(&self.file, &mut file, now);
         let due_ns = state.due_ns(now);
         Ok(file.capture(barrier, due_ns))
     }
@@ -253,25 +257,25 @@ impl FileHandle {
 
 impl File for FileHandle {
     fn size(&self) -> io::Result<u64> {
-        let _state = self.enter()?;
+        let _state = self.enter(Access::Inspect)?;
         Ok(data(&self.file).size() as u64)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        let mut state = self.enter()?;
+        let mut state = self.enter(Access::Write)?;
         trace::record("set-size", &[self.shared.id, self.file.ino, size]);
         let place = self.place(size, 0)?;
         let mut file = data(&self.file);
         let old = file.size() as u64;
         state.reserve(size.saturating_sub(old), self.shared.id, &self.file.path)?;
         state.used = state.used.saturating_sub(old.saturating_sub(size));
-        state.advance(&mut file, true_now_ns());
+        state.advance(&self.file, &mut file, true_now_ns());
         file.set_size(place);
         Ok(())
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let _state = self.enter()?;
+        let mut state = self.enter(Access::Read)?;
         trace::record("read", &[self.shared.id, self.file.ino, offset, buf.len() as u64]);
         let from = self.place(offset, buf.len())?;
         let file = data(&self.file);
@@ -286,11 +290,12 @@ impl File for FileHandle {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         };
         buf.copy_from_slice(bytes);
+        state.stats.damage_met += u64::from(file.meets_damage(from, from + buf.len()));
         Ok(())
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.enter()?;
+        let mut state = self.enter(Access::Write)?;
         trace::record("write", &[self.shared.id, self.file.ino, offset, bytes.len() as u64, trace::digest(bytes)]);
         let from = self.place(offset, bytes.len())?;
         let mut file = data(&self.file);

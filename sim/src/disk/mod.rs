@@ -11,7 +11,9 @@
 //! Nothing here runs by itself. What a sync is to make durable is due at some virtual time, and counts as durable from
 //! then on, whether or not anybody awaits it.
 
+mod damage;
 mod directory;
+mod faults;
 mod file;
 mod handle;
 mod sectors;
@@ -22,7 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand_pcg::Pcg64;
 use tokio::sync::Notify;
 
+use self::damage::Damage;
 use self::directory::{DirId, Entry, FileNode, Names, parse};
+pub use self::faults::DiskFault;
+use self::faults::{Access, Faults, no_space};
 use self::file::FileData;
 pub use self::handle::{DiskHandle, FileHandle};
 use crate::clock::true_now_ns;
@@ -35,6 +40,9 @@ const STALLED: u64 = u64::MAX;
 
 /// Linux's number for an input/output error.
 const EIO: &str = "input/output error";
+
+/// What an error says that comes from a full disk.
+const ENOSPC: &str = "no space";
 
 /// What a disk has done and suffered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +61,16 @@ pub struct DiskStats {
     pub failed_syncs: u64,
     /// Other operations that failed for a fault of the disk.
     pub failed_operations: u64,
+    /// Those among them that failed with an input/output error.
+    pub io_errors: u64,
+    /// Those among them that found no space.
+    pub no_space: u64,
+    /// Operations that a slow disk has made longer.
+    pub slowed: u64,
+    /// Rots and misdirected writes.
+    pub damaged: u64,
+    /// Reads that met what they left behind.
+    pub damage_met: u64,
     /// Crashes.
     pub crashes: u64,
     /// Unsynced sectors that a crash left as they were written.
@@ -63,6 +81,41 @@ pub struct DiskStats {
     pub sectors_torn: u64,
     /// Unsynced changes of names that a crash undid.
     pub names_lost: u64,
+    /// What crashes did, by crash.
+    pub damage_by_crash: CrashDamage,
+}
+
+/// How many crashes did what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CrashDamage {
+    /// All of them.
+    pub crashes: u64,
+    /// Those that found anything unsynced.
+    pub unsynced: u64,
+    /// Those that lost a sector.
+    pub lost: u64,
+    /// Those that tore a sector.
+    pub torn: u64,
+    /// Those that undid a change of a name.
+    pub names_lost: u64,
+}
+
+impl std::ops::AddAssign for CrashDamage {
+    fn add_assign(&mut self, other: Self) {
+        let CrashDamage { crashes, unsynced, lost, torn, names_lost } = other;
+        self.crashes += crashes;
+        self.unsynced += unsynced;
+        self.lost += lost;
+        self.torn += torn;
+        self.names_lost += names_lost;
+    }
+}
+
+impl DiskStats {
+    /// How many errors faults of the disk have caused.
+    pub fn errors(&self) -> u64 {
+        self.failed_syncs + self.failed_operations
+    }
 }
 
 /// The medium of one member. Clones are the same disk.
@@ -91,6 +144,8 @@ struct State {
     failing_syncs: u32,
     broken: bool,
     capacity: Option<u64>,
+    faults: Faults,
+    damage: Damage,
     delays: Pcg64,
     crashes: Pcg64,
     stats: DiskStats,
@@ -110,25 +165,28 @@ impl State {
     /// When a sync that begins now lands.
     fn due_ns(&mut self, now_ns: u64) -> u64 {
         let [least, most] = self.sync_us;
-        let delay = self.delays.between(least * 1000, most.max(least) * 1000);
+        let delay = self.delays.between(least * 1000, most.max(least) * 1000) + self.faults.pay();
         self.stats.stalled_syncs += u64::from(self.stalled);
         if self.stalled { STALLED } else { now_ns + delay }
     }
 
     /// Lands what is due in this file.
-    fn advance(&mut self, file: &mut FileData, now_ns: u64) {
-        self.stats.synced_bytes += file.advance(now_ns);
+    fn advance(&mut self, node: &FileNode, file: &mut FileData, now_ns: u64) {
+        while file.is_due(now_ns) {
+            self.misdirect(node, file);
+            self.stats.synced_bytes += file.land();
+        }
     }
 
     fn advance_all(&mut self, now_ns: u64) {
         self.names.advance(now_ns);
         for file in self.names.files() {
-            self.advance(&mut data(&file), now_ns);
+            self.advance(&file, &mut data(&file), now_ns);
         }
     }
 
     fn sync_fails(&mut self) -> bool {
-        let fails = self.broken || self.failing_syncs > 0;
+        let fails = self.broken || self.failing_syncs > 0 || self.faults.fails(Access::Sync);
         self.failing_syncs = self.failing_syncs.saturating_sub(1);
         self.stats.syncs += 1;
         self.stats.failed_syncs += u64::from(fails);
@@ -136,15 +194,25 @@ impl State {
     }
 
     fn reserve(&mut self, bytes: u64, id: u64, path: &str) -> io::Result<()> {
-        if self.capacity.is_some_and(|capacity| self.used + bytes > capacity) {
-            self.stats.failed_operations += 1;
-            return Err(io::Error::new(
-                io::ErrorKind::StorageFull,
-                format!("disk {id}: {path}: no space for {bytes} more bytes"),
-            ));
+        if self.capacity.is_some_and(|capacity| self.used + bytes > capacity) || self.faults.full && bytes > 0 {
+            return Err(self.no_space(format!("disk {id}: {path}: {ENOSPC} for {bytes} more bytes")));
         }
         self.used += bytes;
         Ok(())
+    }
+
+    /// Fails if the disk is full: something new is to be made.
+    fn reserve_name(&mut self, id: u64, path: &str) -> io::Result<()> {
+        if self.faults.full {
+            return Err(self.no_space(format!("disk {id}: {path}: {ENOSPC} for another file")));
+        }
+        Ok(())
+    }
+
+    fn no_space(&mut self, message: String) -> io::Error {
+        self.stats.failed_operations += 1;
+        self.stats.no_space += 1;
+        no_space(message)
     }
 }
 
@@ -162,6 +230,8 @@ impl SimDisk {
             failing_syncs: 0,
             broken: false,
             capacity: None,
+            faults: Faults::new(seed(), id),
+            damage: Damage::new(seed(), id),
             delays: stream(seed(), "disk/delay", id),
             crashes: stream(seed(), "disk/crash", id),
             stats: DiskStats::default(),
@@ -180,8 +250,10 @@ impl SimDisk {
         let mut state = self.shared.lock();
         let state = &mut *state;
         state.advance_all(true_now_ns());
+        state.damage.forget();
         state.epoch += 1;
         state.stats.crashes += 1;
+        let before = state.stats;
         let crashes = &mut state.crashes;
         state.stats.names_lost += state.names.crash(|changes| crashes.between(0, changes));
         state.used = 0;
@@ -191,6 +263,17 @@ impl SimDisk {
             state.used += file.size() as u64;
         }
         let DiskStats { sectors_kept, sectors_lost, sectors_torn, names_lost, .. } = state.stats;
+        let more = |now: u64, before: u64| u64::from(now > before);
+        state.stats.damage_by_crash += CrashDamage {
+            crashes: 1,
+            unsynced: more(
+                sectors_kept + sectors_lost + sectors_torn + names_lost,
+                before.sectors_kept + before.sectors_lost + before.sectors_torn + before.names_lost,
+            ),
+            lost: more(sectors_lost, before.sectors_lost),
+            torn: more(sectors_torn, before.sectors_torn),
+            names_lost: more(names_lost, before.names_lost),
+        };
         trace::record("disk-crash", &[self.shared.id, sectors_kept, sectors_lost, sectors_torn, names_lost]);
     }
 
@@ -233,6 +316,16 @@ impl SimDisk {
         self.shared.lock().failing_syncs = syncs;
     }
 
+    /// What is wrong from now on; nothing, if there is nothing in it. Of several of one kind the last counts.
+    pub fn set_faults(&self, faults: impl IntoIterator<Item = DiskFault>) {
+        self.shared.lock().faults.set(faults);
+    }
+
+    /// Whether an error's text is that of a fault of this disk.
+    pub fn caused(&self, error: &str) -> bool {
+        error.contains(&format!("disk {}: ", self.shared.id)) && (error.contains(EIO) || error.contains(ENOSPC))
+    }
+
     /// While broken, every operation on the disk fails.
     pub fn set_broken(&self, broken: bool) {
         self.shared.lock().broken = broken;
@@ -248,7 +341,7 @@ impl SimDisk {
         let mut state = self.shared.lock();
         state.advance_all(true_now_ns());
         match self.shared.find(&state, path)? {
-            Entry::File(file) if data(&file).corrupt(offset as usize, mask) => Ok(()),
+            Entry::File(file) if data(&file).flip(offset as usize, mask) => Ok(()),
             _ => Err(io::Error::new(io::ErrorKind::NotFound, format!("{path} has no byte {offset} on the medium"))),
         }
     }
@@ -286,14 +379,19 @@ impl Shared {
     }
 
     /// The state, for an operation on `path` by a handle of `epoch`.
-    fn enter(&self, epoch: u64, path: &str) -> io::Result<MutexGuard<'_, State>> {
-        let mut state = self.lock();
-        self.alive(&state, epoch)?;
-        if state.broken {
+    fn enter(&self, epoch: u64, path: &str, access: Access) -> io::Result<MutexGuard<'_, State>> {
+        let mut guard = self.lock();
+        self.alive(&guard, epoch)?;
+        let state = &mut *guard;
+        state.faults.delay(access, &mut state.stats);
+        // A sync fails by itself, when its pages are known.
+        if state.broken || access != Access::Sync && state.faults.fails(access) {
+            trace::record("disk-error", &[self.id, trace::digest(path.as_bytes())]);
             state.stats.failed_operations += 1;
+            state.stats.io_errors += 1;
             return Err(io::Error::other(format!("disk {}: {path}: {EIO}", self.id)));
         }
-        Ok(state)
+        Ok(guard)
     }
 
     fn missing(&self, path: &str) -> io::Error {

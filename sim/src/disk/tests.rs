@@ -6,6 +6,7 @@ use std::time::Duration;
 use seedbed_core::runtime::{Disk, File};
 
 use super::*;
+use crate::plan::Part;
 use crate::runtime::{Simulation, Sleep};
 
 const SECTOR: usize = 512;
@@ -343,4 +344,191 @@ fn reading_past_the_end_and_missing_names_are_told_apart() {
         folder.remove("data").expect("remove");
         assert_eq!(read(&file), [0; 3], "an open file outlives its name");
     });
+}
+
+/// A file of the log with so many frames of a sector, each synced by itself.
+async fn frames(disk: &SimDisk, count: u8) -> FileHandle {
+    let folder = disk.handle();
+    folder.create_dir("wal").expect("create_dir");
+    let file = folder.create("wal/1").expect("create");
+    for nth in 0..count {
+        file.write_at(u64::from(nth) * SECTOR as u64, &[nth + 1; SECTOR]).expect("write");
+        file.sync().await.expect("sync");
+    }
+    folder.sync_dir("").await.expect("sync_dir");
+    folder.sync_dir("wal").await.expect("sync_dir");
+    file
+}
+
+#[test]
+fn operations_fail_as_often_as_they_are_to_and_change_nothing() {
+    each_seed(3, |disk| async move {
+        let file = durable_file(&disk.handle(), "data").await;
+        disk.set_faults([DiskFault::Errors { reads: 0, writes: 300 }]);
+        let mut failed = 0;
+        for at in 0..500 {
+            match file.write_at(at, &[1]) {
+                Ok(()) => {}
+                Err(error) => {
+                    assert!(disk.caused(&error.to_string()), "{error}");
+                    failed += 1;
+                }
+            }
+            file.size().expect("looked up in memory");
+        }
+        assert!((100..200).contains(&failed), "{failed}");
+        assert_eq!(read(&file).iter().filter(|byte| **byte == 1).count(), 500 - failed as usize);
+        assert_eq!((disk.stats().io_errors, disk.stats().errors()), (failed, failed));
+        disk.set_faults([DiskFault::Errors { reads: 1000, writes: 0 }]);
+        assert!(file.read_at(0, &mut [0]).is_err() && disk.handle().open("data").is_err());
+        file.write_at(0, &[1]).expect("it only reads badly");
+        file.sync().await.expect("and syncs");
+        disk.set_faults([]);
+        file.read_at(0, &mut [0]).expect("mended");
+    });
+}
+
+#[test]
+fn syncs_fail_as_often_as_they_are_to() {
+    each_seed(3, |disk| async move {
+        let file = durable_file(&disk.handle(), "data").await;
+        disk.set_faults([DiskFault::FailingSyncs(400)]);
+        let mut failed = 0;
+        for round in 1..=100 {
+            file.write_at(0, &[round]).expect("write");
+            let before = disk.durable("data").expect("durable").first().copied().unwrap_or(0);
+            let outcome = file.sync().await;
+            // What a failed one was to save is not to be seen any more either.
+            assert_eq!(read(&file)[0], if outcome.is_ok() { round } else { before });
+            failed += u64::from(outcome.is_err());
+        }
+        assert!((20..60).contains(&failed) && disk.stats().failed_syncs == failed, "{failed}");
+    });
+}
+
+#[test]
+fn a_full_disk_takes_what_needs_no_room() {
+    each_seed(1, |disk| async move {
+        let folder = disk.handle();
+        let file = durable_file(&folder, "data").await;
+        file.write_at(0, &[0; 100]).expect("write");
+        disk.set_faults([DiskFault::Full]);
+        for error in [
+            file.write_at(50, &[1; 51]).expect_err("it grows"),
+            file.set_size(101).expect_err("it grows"),
+            folder.create("more").map(drop).expect_err("it is new"),
+            folder.create_dir("folder").expect_err("it is new"),
+        ] {
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            assert!(disk.caused(&error.to_string()), "{error}");
+        }
+        file.write_at(50, &[1; 50]).expect("it has its room");
+        file.set_size(10).expect("it shrinks");
+        file.sync().await.expect("sync");
+        assert_eq!(disk.stats().no_space, 4);
+        disk.set_faults([]);
+        file.write_at(10, &[1]).expect("there is room again");
+    });
+}
+
+#[test]
+fn on_a_slow_disk_a_sync_pays_for_all_before_it() {
+    each_seed(1, |disk| async move {
+        let file = durable_file(&disk.handle(), "data").await;
+        disk.set_faults([DiskFault::Slow([10_000, 10_000])]);
+        for at in 0..9 {
+            file.write_at(at, &[1]).expect("a write does not wait");
+        }
+        let begin = true_now_ns();
+        file.sync().await.expect("sync");
+        let took = true_now_ns() - begin;
+        assert!((100_000_000..106_000_000).contains(&took), "{took}");
+        let begin = true_now_ns();
+        file.sync().await.expect("sync");
+        assert!(true_now_ns() - begin < 20_000_000, "it has been paid for");
+        assert_eq!(disk.stats().slowed, 11);
+    });
+}
+
+#[test]
+fn bits_rot_anywhere_but_in_the_last_write_of_a_log_and_are_met_when_read() {
+    let sectors = each_seed(60, |disk| async move {
+        let file = frames(&disk, 5).await;
+        assert!(disk.rot(Part::Log, 1) && !disk.rot(Part::Store, 1));
+        let content = read(&file);
+        let rotten: Vec<_> =
+            (0..content.len()).filter(|at| content[*at] != (at / SECTOR) as u8 + 1).map(|at| at / SECTOR).collect();
+        assert_eq!((rotten.len(), disk.stats().damage_met), (1, 1));
+        disk.crash();
+        let file = disk.handle().open("wal/1").expect("the name is durable");
+        assert_eq!((read(&file), disk.stats().damage_met), (content, 2));
+        file.write_at((rotten[0] * SECTOR) as u64, &[9; SECTOR]).expect("write");
+        file.sync().await.expect("sync");
+        read(&file);
+        assert_eq!(disk.stats().damage_met, 2, "it was written anew");
+        rotten[0]
+    });
+    assert_eq!(sectors.into_iter().collect::<BTreeSet<_>>(), (0..4).collect());
+}
+
+#[test]
+fn a_write_that_goes_astray_is_found_in_another_place_when_the_next_has_landed() {
+    let moved = each_seed(60, |disk| async move {
+        let file = frames(&disk, 5).await;
+        disk.misdirect(Part::Log);
+        let frame = |nth: u8| (u64::from(nth) * SECTOR as u64, [nth + 1; SECTOR]);
+        for nth in 5..7 {
+            let (at, bytes) = frame(nth);
+            file.write_at(at, &bytes).expect("write");
+            file.sync().await.expect("sync");
+        }
+        let content = read(&file);
+        assert!((0..7).all(|nth| content[frame(nth).0 as usize..][..SECTOR] == frame(nth).1), "the cache has it all");
+        assert_eq!(disk.stats().damaged, 1);
+        disk.crash();
+        let file = disk.handle().open("wal/1").expect("the name is durable");
+        let left = read(&file);
+        let sector = |nth: usize| left.get(nth * SECTOR..).map_or(0, |sector| sector[0]);
+        assert_eq!((sector(5), sector(6)), (0, 7), "its place is as before, and the next is where it belongs");
+        assert!(disk.stats().damage_met > 0);
+        (0..5).find(|nth| sector(*nth) == 6)
+    });
+    assert!(moved.iter().flatten().collect::<BTreeSet<_>>().len() > 2, "{moved:?}");
+}
+
+#[test]
+fn the_last_write_before_a_crash_is_where_it_belongs() {
+    each_seed(20, |disk| async move {
+        let file = frames(&disk, 5).await;
+        disk.misdirect(Part::Log);
+        file.write_at(5 * SECTOR as u64, &[6; SECTOR]).expect("write");
+        file.sync().await.expect("sync");
+        disk.crash();
+        let content = disk.durable("wal/1").expect("the name is durable");
+        assert!((0..6).all(|nth| content[nth * SECTOR] == nth as u8 + 1), "nothing could tell it from a torn one");
+        assert_eq!(disk.stats().damaged, 0);
+    });
+}
+
+#[test]
+fn what_crashes_did_is_counted_by_crash() {
+    let sums = each_seed(40, |disk| async move {
+        let file = durable_file(&disk.handle(), "data").await;
+        disk.crash();
+        assert_eq!(disk.stats().damage_by_crash, CrashDamage { crashes: 1, ..CrashDamage::default() });
+        drop(file);
+        let folder = disk.handle();
+        let file = folder.open("data").expect("the name is durable");
+        file.write_at(0, &[1; 8 * SECTOR]).expect("write");
+        folder.create("new").expect("create");
+        disk.crash();
+        let CrashDamage { crashes, unsynced, lost, torn, names_lost } = disk.stats().damage_by_crash;
+        assert_eq!((crashes, unsynced), (2, 1));
+        assert_eq!(names_lost == 1, disk.handle().open("new").is_err());
+        [lost, torn, names_lost]
+    });
+    for kind in 0..3 {
+        let many = sums.iter().filter(|counts| counts[kind] == 1).count();
+        assert!((1..40).contains(&many), "{kind}: {many}");
+    }
 }

@@ -5,6 +5,8 @@
 
 mod crash;
 mod crash_at;
+mod disk_damage;
+mod disk_errors;
 mod disturbance;
 mod drift;
 mod fsync;
@@ -24,9 +26,11 @@ use std::time::Duration;
 
 use seedbed_core::runtime::CrashPoint;
 
+use self::disk_damage::Damage;
 use crate::cluster::Cluster;
 use crate::crash_points;
-use crate::plan::{Fault, FaultKind};
+use crate::disk::DiskFault;
+use crate::plan::{Fault, FaultKind, Part, Target};
 
 /// One fault, under way. Nemeses are told apart by their place in the plan.
 trait Nemesis {
@@ -35,6 +39,9 @@ trait Nemesis {
 
     /// Goes on with its next stage, for faults that have several.
     fn proceed(&mut self, _cluster: &mut Cluster) {}
+
+    /// Lets what it has stopped go on, for faults that are not over yet then: what follows shows whether they took effect.
+    fn come_back(&mut self, _cluster: &mut Cluster) {}
 
     /// Ends, and heals what it did. Whether it took effect.
     fn end(&mut self, cluster: &mut Cluster) -> bool;
@@ -67,6 +74,12 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::CrashUnflushed { .. } => "crash-unflushed",
         FaultKind::Drift { .. } => "drift",
         FaultKind::SlowLink { .. } => "slow-link",
+        FaultKind::FsyncFailure { .. } => "fsync-failure",
+        FaultKind::IoError { .. } => "io-error",
+        FaultKind::NoSpace { .. } => "no-space",
+        FaultKind::SlowDisk { .. } => "slow-disk",
+        FaultKind::BitRot { .. } => "bit-rot",
+        FaultKind::MisdirectedWrite { .. } => "misdirected-write",
     }
 }
 
@@ -108,7 +121,23 @@ fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
         FaultKind::CrashUnflushed { target, .. } => Box::new(crash::CrashUnflushed::new(place, *target)),
         FaultKind::SlowLink { target, latency_us } => Box::new(slow_link::SlowLink::new(place, *target, *latency_us)),
         FaultKind::Drift { target, ppm } => Box::new(drift::Drift::new(place, *target, *ppm)),
+        FaultKind::FsyncFailure { target, permille } => errors(place, *target, DiskFault::FailingSyncs(*permille)),
+        FaultKind::IoError { target, reads_permille, writes_permille } => {
+            errors(place, *target, DiskFault::Errors { reads: *reads_permille, writes: *writes_permille })
+        }
+        FaultKind::NoSpace { target } => errors(place, *target, DiskFault::Full),
+        FaultKind::SlowDisk { target, delay_us } => errors(place, *target, DiskFault::Slow(*delay_us)),
+        FaultKind::BitRot { target, part, bits, .. } => damage(*target, *part, Damage::Rot(*bits)),
+        FaultKind::MisdirectedWrite { target, part, .. } => damage(*target, *part, Damage::Astray),
     }
+}
+
+fn errors(place: usize, target: Target, fault: DiskFault) -> Box<dyn Nemesis> {
+    Box::new(disk_errors::DiskErrors::new(place, target, fault))
+}
+
+fn damage(target: Target, part: Part, damage: Damage) -> Box<dyn Nemesis> {
+    Box::new(disk_damage::DiskDamage::new(target, part, damage))
 }
 
 /// A moment of the schedule: time, then the fault's place in the plan, then its stage.
@@ -123,6 +152,7 @@ struct Event {
 enum Stage {
     Begin,
     Proceed,
+    Return,
     End,
 }
 
@@ -131,22 +161,22 @@ fn schedule(faults: &[Fault]) -> Vec<Event> {
     for (place, fault) in faults.iter().enumerate() {
         let mut at_ms = fault.at_ms;
         events.push(Event { at_ms, place, stage: Stage::Begin });
-        match fault.fault {
-            FaultKind::CrashUnflushed { stall_ms, .. } => {
-                at_ms += stall_ms;
-                events.push(Event { at_ms, place, stage: Stage::Proceed });
-            }
-            FaultKind::SlowNode { run_ms, stop_ms, .. } => {
-                let mut turn_ms = at_ms;
-                for part_ms in [run_ms, stop_ms].into_iter().cycle() {
-                    turn_ms += part_ms;
-                    if turn_ms >= at_ms + fault.for_ms {
-                        break;
-                    }
-                    events.push(Event { at_ms: turn_ms, place, stage: Stage::Proceed });
+        if let Some(first_ms) = fault.fault.first_stage_ms() {
+            at_ms += first_ms;
+            events.push(Event { at_ms, place, stage: Stage::Proceed });
+        }
+        if let FaultKind::SlowNode { run_ms, stop_ms, .. } = fault.fault {
+            let mut turn_ms = at_ms;
+            for part_ms in [run_ms, stop_ms].into_iter().cycle() {
+                turn_ms += part_ms;
+                if turn_ms >= at_ms + fault.for_ms {
+                    break;
                 }
+                events.push(Event { at_ms: turn_ms, place, stage: Stage::Proceed });
             }
-            _ => {}
+        }
+        if fault.fault.damages().is_some() {
+            events.push(Event { at_ms: at_ms + fault.for_ms / 2, place, stage: Stage::Return });
         }
         events.push(Event { at_ms: at_ms + fault.for_ms, place, stage: Stage::End });
     }
@@ -177,8 +207,10 @@ pub async fn run(cluster: &Rc<RefCell<Cluster>>, faults: &[Fault]) -> BTreeMap<&
                 nemeses[place].begin(cluster);
             }
             Stage::Proceed => nemeses[place].proceed(cluster),
+            Stage::Return => nemeses[place].come_back(cluster),
             Stage::End => {
                 let effect = nemeses[place].end(cluster);
+                cluster.tend();
                 tracing::info!(family, effect, "fault ends");
                 *effects.entry(family).or_default() += u64::from(effect);
             }

@@ -8,7 +8,9 @@ use rand_pcg::Pcg64;
 
 use super::scenario::{Family, FamilyKind, FaultRanges, LinkAim, Scenario, Span, WorkloadRanges};
 use super::validate::Downtime;
-use super::{ClusterPlan, DiskPlan, Fault, FaultKind, LinkSet, Mix, NetworkPlan, Plan, Target, VERSION, WorkloadPlan};
+use super::{
+    ClusterPlan, DiskPlan, Fault, FaultKind, LinkSet, Mix, NetworkPlan, Part, Plan, Target, VERSION, WorkloadPlan,
+};
 use crate::rng::{self, Draw as _};
 
 /// The first fault waits until there can be a leader and some data.
@@ -113,7 +115,7 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
         for _ in 0..count {
             let placed = (0..PLACES)
                 .map(|_| window(family, cluster, act_ms, &moments, d))
-                .find(|fault| down.admits(fault, limit));
+                .find(|fault| down.admits(fault, limit, cluster.members));
             if let Some(fault) = placed {
                 down.add(&fault);
                 faults.push(fault);
@@ -204,6 +206,23 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], 
             let ppm = d.within(ppm) as i64;
             FaultKind::Drift { target, ppm: if d.chance(50) { ppm } else { -ppm } }
         }
+        FamilyKind::FsyncFailure { permille } => FaultKind::FsyncFailure { target, permille: d.within_u32(permille) },
+        FamilyKind::IoError { permille } => {
+            let permille = d.within_u32(permille);
+            let [reads_permille, writes_permille] =
+                d.weighted(&[(1, [permille, 0]), (1, [0, permille]), (1, [permille, permille])]);
+            FaultKind::IoError { target, reads_permille, writes_permille }
+        }
+        FamilyKind::NoSpace => FaultKind::NoSpace { target },
+        FamilyKind::SlowDisk { delay_us, jitter_us } => {
+            FaultKind::SlowDisk { target, delay_us: d.band(delay_us, jitter_us) }
+        }
+        FamilyKind::BitRot { bits, rest_ms } => {
+            FaultKind::BitRot { target, part: d.part(), bits: d.within_u32(bits), rest_ms: d.within(rest_ms) }
+        }
+        FamilyKind::MisdirectedWrite { rest_ms } => {
+            FaultKind::MisdirectedWrite { target, part: d.part(), rest_ms: d.within(rest_ms) }
+        }
     };
     Fault { at_ms, for_ms, fault }
 }
@@ -251,6 +270,10 @@ impl Draw {
             }
         }
         unreachable!("the draw is below the sum of the weights")
+    }
+
+    fn part(&mut self) -> Part {
+        self.weighted(&[(1, Part::Log), (1, Part::Store)])
     }
 
     /// Links of a cluster. Those between members are all that one direction can be in a cluster of one.

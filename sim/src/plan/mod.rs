@@ -67,6 +67,11 @@ impl Plan {
             _ => false,
         })
     }
+
+    /// Whether the medium of some disk is damaged.
+    pub fn damages_disks(&self) -> bool {
+        self.faults.iter().any(|fault| fault.fault.damages().is_some())
+    }
 }
 
 /// The members of the cluster, numbered from 1.
@@ -389,4 +394,119 @@ pub enum FaultKind {
         /// How much.
         ppm: i64,
     },
+    /// Some fsyncs fail, and the pages that they were to write back are gone: neither readable nor written.
+    FsyncFailure {
+        /// On whose disk.
+        target: Target,
+        /// Of a thousand.
+        permille: u32,
+    },
+    /// Some operations fail with an input/output error.
+    IoError {
+        /// On whose disk.
+        target: Target,
+        /// Of a thousand that read.
+        reads_permille: u32,
+        /// Of a thousand that write, and change names.
+        writes_permille: u32,
+    },
+    /// No file grows, and none is made.
+    NoSpace {
+        /// On whose disk.
+        target: Target,
+    },
+    /// Every read, write and fsync takes longer.
+    SlowDisk {
+        /// On whose disk.
+        target: Target,
+        /// By how much, least and greatest. A read and a write cannot wait: the next fsync does, for all of them.
+        delay_us: [u64; 2],
+    },
+    /// Bits of a file flip, at rest. The target goes on for `rest_ms`, then it crashes. It is down for half of `for_ms`, and
+    /// has the other half to read what it has. If it refuses to start, or stops, it stays out.
+    BitRot {
+        /// On whose disk: one member's.
+        target: Target,
+        /// In which files. Of the log what the last fsync of a file has brought is spared: it cannot be told from what a
+        /// crash has cut short.
+        part: Part,
+        /// How many, in one sector.
+        bits: u32,
+        /// How long the target goes on.
+        rest_ms: u64,
+    },
+    /// A write lands elsewhere, in the same file or in another; its place stays as it was. Otherwise as a bit-rot.
+    MisdirectedWrite {
+        /// On whose disk: one member's.
+        target: Target,
+        /// To which files it was meant to go. The last one before the crash is where it belongs, as with a bit-rot.
+        part: Part,
+        /// How long the target goes on.
+        rest_ms: u64,
+    },
+}
+
+impl FaultKind {
+    /// How long the first stage lasts, of kinds that have two.
+    pub(crate) fn first_stage_ms(&self) -> Option<u64> {
+        match *self {
+            FaultKind::CrashUnflushed { stall_ms, .. } => Some(stall_ms),
+            FaultKind::BitRot { rest_ms, .. } | FaultKind::MisdirectedWrite { rest_ms, .. } => Some(rest_ms),
+            _ => None,
+        }
+    }
+
+    /// Whom it meets, if it is aimed at somebody.
+    pub(crate) fn target_mut(&mut self) -> Option<&mut Target> {
+        match self {
+            FaultKind::Halves { .. }
+            | FaultKind::Bridge { .. }
+            | FaultKind::Ring { .. }
+            | FaultKind::Loss { .. }
+            | FaultKind::Latency { .. }
+            | FaultKind::Reorder { .. }
+            | FaultKind::Duplicate { .. }
+            | FaultKind::Reset { .. }
+            | FaultKind::Transfer => None,
+            FaultKind::Isolate { target }
+            | FaultKind::OneWay { target }
+            | FaultKind::Shut { target }
+            | FaultKind::SlowLink { target, .. }
+            | FaultKind::FsyncDelay { target, .. }
+            | FaultKind::FsyncStall { target }
+            | FaultKind::FsyncFailure { target, .. }
+            | FaultKind::IoError { target, .. }
+            | FaultKind::NoSpace { target }
+            | FaultKind::SlowDisk { target, .. }
+            | FaultKind::BitRot { target, .. }
+            | FaultKind::MisdirectedWrite { target, .. }
+            | FaultKind::Crash { target }
+            | FaultKind::CrashAt { target, .. }
+            | FaultKind::CrashUnflushed { target, .. }
+            | FaultKind::Pause { target }
+            | FaultKind::SlowNode { target, .. }
+            | FaultKind::Snapshot { target }
+            | FaultKind::Drift { target, .. }
+            | FaultKind::Skew { target, .. }
+            | FaultKind::Jump { target, .. } => Some(target),
+        }
+    }
+
+    /// Whose disk is not the same any more afterwards.
+    pub(crate) fn damages(&self) -> Option<Target> {
+        match *self {
+            FaultKind::BitRot { target, .. } | FaultKind::MisdirectedWrite { target, .. } => Some(target),
+            _ => None,
+        }
+    }
+}
+
+/// A part of what a member keeps on its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The write-ahead log.
+    Log,
+    /// The store's file.
+    Store,
 }

@@ -216,6 +216,25 @@ pub enum FamilyKind {
     Drift {
         ppm: Span,
     },
+    FsyncFailure {
+        permille: Span,
+    },
+    /// Reads, writes or both.
+    IoError {
+        permille: Span,
+    },
+    NoSpace,
+    SlowDisk {
+        delay_us: Span,
+        jitter_us: Span,
+    },
+    BitRot {
+        bits: Span,
+        rest_ms: Span,
+    },
+    MisdirectedWrite {
+        rest_ms: Span,
+    },
 }
 
 impl FamilyKind {
@@ -246,6 +265,12 @@ impl FamilyKind {
             FamilyKind::CrashUnflushed { .. } => "crash-unflushed",
             FamilyKind::Drift { .. } => "drift",
             FamilyKind::SlowLink { .. } => "slow-link",
+            FamilyKind::FsyncFailure { .. } => "fsync-failure",
+            FamilyKind::IoError { .. } => "io-error",
+            FamilyKind::NoSpace => "no-space",
+            FamilyKind::SlowDisk { .. } => "slow-disk",
+            FamilyKind::BitRot { .. } => "bit-rot",
+            FamilyKind::MisdirectedWrite { .. } => "misdirected-write",
         }
     }
 
@@ -263,7 +288,7 @@ impl FamilyKind {
     pub(super) fn least_members(self) -> u64 {
         match self {
             FamilyKind::Ring => 4,
-            _ if self.between_members() => 2,
+            _ if self.between_members() || self.damages() => 2,
             _ => 1,
         }
     }
@@ -280,6 +305,11 @@ impl FamilyKind {
                 | FamilyKind::Transfer
                 | FamilyKind::SlowLink { .. }
         )
+    }
+
+    /// Whether it leaves a disk damaged, and so needs others that have the same data.
+    fn damages(self) -> bool {
+        matches!(self, FamilyKind::BitRot { .. } | FamilyKind::MisdirectedWrite { .. })
     }
 }
 

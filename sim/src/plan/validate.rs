@@ -47,6 +47,8 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 1 << 32;
 /// A clock at half its speed, or half as fast again.
 const DRIFT_PPM_MAX: u64 = 500_000;
+/// The bits of a sector.
+const ROTTEN_BITS_MAX: u64 = 8 * 512;
 
 /// Why a plan is refused: one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -199,6 +201,13 @@ impl Plan {
                 let reason = format!("{target} is still down or stopped by faults[{other}] at {at_ms} ms");
                 return Err(PlanError::new(path, reason));
             }
+            if !down.spares_majority(fault, self.cluster.members) {
+                let reason = format!(
+                    "the disks of more than a minority of {} members would be damaged: what all of a quorum have lost,                      nobody can bring back",
+                    self.cluster.members
+                );
+                return Err(PlanError::new(path, reason));
+            }
             down.add_nth(i, fault);
         }
         Ok(())
@@ -331,19 +340,39 @@ impl Fault {
                 aimed("drift", *target)?;
                 within(field("drift", "ppm"), ppm.unsigned_abs(), 1, DRIFT_PPM_MAX)
             }
+            FaultKind::FsyncFailure { target, permille } => {
+                aimed("fsync-failure", *target)?;
+                within(field("fsync-failure", "permille"), *permille, 1, 1000)
+            }
+            FaultKind::IoError { target, reads_permille, writes_permille } => {
+                aimed("io-error", *target)?;
+                within(field("io-error", "reads_permille"), *reads_permille, 0, 1000)?;
+                let least = u64::from(*reads_permille == 0);
+                within(field("io-error", "writes_permille"), *writes_permille, least, 1000)
+            }
+            FaultKind::NoSpace { target } => aimed("no-space", *target),
+            FaultKind::SlowDisk { target, delay_us } => {
+                aimed("slow-disk", *target)?;
+                band(field("slow-disk", "delay_us"), *delay_us, TIME_MS_MAX * 1000)
+            }
+            FaultKind::BitRot { target, bits, rest_ms, part: _ } => {
+                alone(field("bit-rot", "target"), *target, members)?;
+                within(field("bit-rot", "bits"), *bits, 1, ROTTEN_BITS_MAX)?;
+                within(field("bit-rot", "rest_ms"), *rest_ms, 0, TIME_MS_MAX)
+            }
+            FaultKind::MisdirectedWrite { target, rest_ms, part: _ } => {
+                alone(field("misdirected-write", "target"), *target, members)?;
+                within(field("misdirected-write", "rest_ms"), *rest_ms, 0, TIME_MS_MAX)
+            }
         }
     }
 
     /// When all of it is over.
     fn until_ms(&self) -> u64 {
-        let stall_ms = match self.fault {
-            FaultKind::CrashUnflushed { stall_ms, .. } => stall_ms,
-            _ => 0,
-        };
-        self.at_ms + stall_ms + self.for_ms
+        self.at_ms + self.fault.first_stage_ms().unwrap_or(0) + self.for_ms
     }
 
-    /// Whom the fault takes down or stops.
+    /// Whom the fault takes down or stops for sure.
     fn downs(&self) -> Option<Target> {
         match self.fault {
             FaultKind::Crash { target }
@@ -351,8 +380,23 @@ impl Fault {
             | FaultKind::CrashAt { target, .. }
             | FaultKind::SlowNode { target, .. }
             | FaultKind::CrashUnflushed { target, .. } => Some(target),
-            _ => None,
+            _ => self.fault.damages(),
         }
+    }
+
+    /// Whom the fault may take down: a member stops when its disk fails it.
+    fn may_down(&self) -> Option<Target> {
+        match self.fault {
+            FaultKind::FsyncFailure { target, .. }
+            | FaultKind::IoError { target, .. }
+            | FaultKind::NoSpace { target } => Some(target),
+            _ => self.downs(),
+        }
+    }
+
+    /// Until when it may keep them down: a member whose disk is damaged may refuse to start.
+    fn may_last_ms(&self) -> u64 {
+        if self.fault.damages().is_some() { u64::MAX } else { self.until_ms() }
     }
 }
 
@@ -364,21 +408,22 @@ pub(super) struct Downtime(Vec<Down>);
 struct Down {
     fault: usize,
     at_ms: u64,
+    /// Until when it is sure; not at all, if it is the fault's beginning.
     until_ms: u64,
+    /// Until when it may be.
+    may_last_ms: u64,
     target: Target,
+    damaged: bool,
 }
 
 impl Downtime {
-    fn beside<'a>(&'a self, fault: &Fault) -> impl Iterator<Item = &'a Down> {
-        let (at_ms, until_ms) = (fault.at_ms, fault.until_ms());
-        self.0.iter().filter(move |down| down.at_ms < until_ms && at_ms < down.until_ms)
-    }
-
     /// The fault that has surely taken down whom this one is to take down. Of the leader and of a follower nothing is
     /// sure: they are other members each time.
     fn clash(&self, fault: &Fault) -> Option<(usize, String)> {
         let target = fault.downs()?;
-        let clash = self.beside(fault).find(|down| match (down.target, target) {
+        let (at_ms, until_ms) = (fault.at_ms, fault.until_ms());
+        let mut beside = self.0.iter().filter(|down| down.at_ms < until_ms && at_ms < down.until_ms);
+        let clash = beside.find(|down| match (down.target, target) {
             (Target::Everyone, _) | (_, Target::Everyone) => true,
             (Target::Member(one), Target::Member(other)) => one == other,
             _ => false,
@@ -391,13 +436,30 @@ impl Downtime {
         Some((clash.fault, whom))
     }
 
-    /// Whether the fault fits beside what is there, with at most `limit` members down at a time. Everyone at once
-    /// always fits where nobody is down.
-    pub(super) fn admits(&self, fault: &Fault, limit: u64) -> bool {
-        match fault.downs() {
-            None => true,
-            Some(_) => self.clash(fault).is_none() && (self.beside(fault).count() as u64) < limit,
+    /// Whether a minority of the disks at most is damaged, with this fault too. A member by number is one, however often;
+    /// a leader or a follower may be another one each time.
+    fn spares_majority(&self, fault: &Fault, members: u64) -> bool {
+        let Some(target) = fault.fault.damages() else { return true };
+        let earlier = self.0.iter().filter(|down| down.damaged).map(|down| down.target);
+        let (mut named, mut others) = (BTreeSet::new(), 0);
+        for target in earlier.chain([target]) {
+            match target {
+                Target::Member(member) => drop(named.insert(member)),
+                _ => others += 1,
+            }
         }
+        named.len() as u64 + others <= (members - 1) / 2
+    }
+
+    /// Whether the fault fits beside what is there, with at most `limit` members down at a time, and no more than a minority
+    /// of the disks damaged. Everyone at once always fits where nobody is down.
+    pub(super) fn admits(&self, fault: &Fault, limit: u64, members: u64) -> bool {
+        if fault.may_down().is_none() {
+            return true;
+        }
+        let (at_ms, until_ms) = (fault.at_ms, fault.may_last_ms());
+        let beside = self.0.iter().filter(|down| down.at_ms < until_ms && at_ms < down.may_last_ms).count() as u64;
+        self.clash(fault).is_none() && beside < limit && self.spares_majority(fault, members)
     }
 
     pub(super) fn add(&mut self, fault: &Fault) {
@@ -405,9 +467,10 @@ impl Downtime {
     }
 
     fn add_nth(&mut self, nth: usize, fault: &Fault) {
-        if let Some(target) = fault.downs() {
-            let until_ms = fault.until_ms();
-            self.0.push(Down { fault: nth, at_ms: fault.at_ms, until_ms, target });
+        if let Some(target) = fault.may_down() {
+            let until_ms = if fault.downs().is_some() { fault.until_ms() } else { fault.at_ms };
+            let (may_last_ms, damaged) = (fault.may_last_ms(), fault.fault.damages().is_some());
+            self.0.push(Down { fault: nth, at_ms: fault.at_ms, until_ms, may_last_ms, target, damaged });
         }
     }
 }
@@ -475,6 +538,13 @@ fn ring(path: impl fmt::Display, order: &[u64], members: u64) -> Result<(), Plan
     let unique: BTreeSet<&u64> = order.iter().collect();
     ensure(unique.len() == order.len(), &path, || "a member is named twice".to_owned())?;
     ensure(order.len() as u64 == members, &path, || format!("{} of {members} members are in it", order.len()))
+}
+
+/// A target of one member, among others that have what it has.
+fn alone(path: impl fmt::Display, target: Target, members: u64) -> Result<(), PlanError> {
+    let one = matches!(target, Target::Leader | Target::Follower | Target::Member(_));
+    ensure(one, &path, || "the disks of several members would be damaged at once".to_owned())?;
+    aim(path, target, members)
 }
 
 /// One side of a partition: members that exist, each once, and neither none nor all of those who are not the bridge.

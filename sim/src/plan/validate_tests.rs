@@ -26,7 +26,22 @@ fn sample() -> Value {
             { "at_ms": 700, "for_ms": 500, "fault": { "fsync-stall": { "target": { "member": 2 } } } },
             { "at_ms": 800, "for_ms": 500, "fault": { "crash": { "target": { "member": 1 } } } },
             { "at_ms": 900, "for_ms": 500, "fault": { "pause": { "target": { "member": 2 } } } },
-            { "at_ms": 1400, "for_ms": 500, "fault": { "crash-unflushed": { "target": "leader", "stall_ms": 300 } } }
+            { "at_ms": 1400, "for_ms": 500, "fault": { "crash-unflushed": { "target": "leader", "stall_ms": 300 } } },
+            { "at_ms": 1500, "for_ms": 500, "fault": { "fsync-failure": { "target": "leader", "permille": 500 } } },
+            {
+                "at_ms": 1600, "for_ms": 500,
+                "fault": { "io-error": { "target": "everyone", "reads_permille": 0, "writes_permille": 10 } }
+            },
+            { "at_ms": 1700, "for_ms": 500, "fault": { "no-space": { "target": "followers" } } },
+            { "at_ms": 1800, "for_ms": 500, "fault": { "slow-disk": { "target": "leader", "delay_us": [5, 9] } } },
+            {
+                "at_ms": 2000, "for_ms": 500,
+                "fault": { "bit-rot": { "target": { "member": 4 }, "part": "store", "bits": 2, "rest_ms": 0 } }
+            },
+            {
+                "at_ms": 2100, "for_ms": 500,
+                "fault": { "misdirected-write": { "target": { "member": 5 }, "part": "log", "rest_ms": 9 } }
+            }
         ],
         "converge_ms": 10000
     })
@@ -341,6 +356,48 @@ fn a_script_names_clients_members_and_operations_in_their_order() {
 }
 
 #[test]
+fn impossible_faults_of_disks_are_refused() {
+    let fault = |nth: usize, field: &str| format!("/faults/{nth}/fault/{field}");
+    assert_refused(
+        &fault(10, "fsync-failure/permille"),
+        json!(0),
+        "faults[10].fault.fsync-failure.permille",
+        "0 is not within 1..=1000",
+    );
+    assert_refused(
+        &fault(11, "io-error/writes_permille"),
+        json!(0),
+        "faults[11].fault.io-error.writes_permille",
+        "0 is not within 1..=1000",
+    );
+    assert_passes(&fault(11, "io-error/reads_permille"), json!(1000));
+    assert_refused(&fault(13, "slow-disk/delay_us"), json!([9, 5]), "faults[13].fault.slow-disk.delay_us", "above");
+    assert_refused(&fault(14, "bit-rot/part"), json!("lid"), "faults[14].fault.bit-rot.part", "unknown variant `lid`");
+    assert_refused(&fault(14, "bit-rot/bits"), json!(0), "faults[14].fault.bit-rot.bits", "0 is not within 1..=4096");
+}
+
+#[test]
+fn no_more_than_a_minority_of_disks_may_be_damaged() {
+    let several = "the disks of several members";
+    for target in ["everyone", "followers"] {
+        let field = "/faults/14/fault/bit-rot/target";
+        assert_refused(field, json!(target), "faults[14].fault.bit-rot.target", several);
+    }
+    let more = |target: Value| {
+        let mut plan = sample();
+        let rot = json!({ "bit-rot": { "target": target, "part": "log", "bits": 1, "rest_ms": 0 } });
+        let faults = plan["faults"].as_array_mut().expect("a list");
+        faults.push(json!({ "at_ms": 9000, "for_ms": 10, "fault": rot }));
+        Plan::from_json(&plan.to_string()).map_err(|error| error.to_string())
+    };
+    more(json!({ "member": 5 })).expect("its disk was damaged before");
+    for target in [json!({ "member": 3 }), json!("leader")] {
+        let refusal = more(target).expect_err("a third disk of five");
+        assert!(refusal.starts_with("faults[16]: the disks of more than a minority of 5"), "{refusal}");
+    }
+}
+
+#[test]
 fn a_commit_is_a_name_and_a_foreign_version_is_named_first() {
     for commit in ["", "main branch", "01234567\n", &"0".repeat(65)] {
         assert_refused("/commit", commit.into(), "commit", "hexadecimal digits");
@@ -352,4 +409,25 @@ fn a_commit_is_a_name_and_a_foreign_version_is_named_first() {
     plan["from-the-future"] = 1.into();
     let refusal = Plan::from_json(&plan.to_string()).expect_err("another version").to_string();
     assert_eq!(refusal, "version: this is 2, and only 1 is understood");
+}
+
+#[test]
+fn a_member_with_a_damaged_disk_counts_as_down_for_ever() {
+    let fault = |at_ms: u64, fault: Value| -> Fault {
+        serde_json::from_value(json!({ "at_ms": at_ms, "for_ms": 100, "fault": fault })).expect("a fault")
+    };
+    let rot =
+        |member: u64| json!({ "bit-rot": { "target": { "member": member }, "part": "log", "bits": 1, "rest_ms": 0 } });
+    let crash = |member: u64| json!({ "crash": { "target": { "member": member } } });
+    let errors = json!({ "no-space": { "target": { "member": 2 } } });
+    let mut down = Downtime::default();
+    down.add(&fault(1000, rot(1)));
+    assert!(!down.admits(&fault(50_000, crash(2)), 1, 3) && down.admits(&fault(50_000, crash(2)), 2, 3));
+    assert!(down.admits(&fault(800, crash(2)), 1, 3), "it was over before");
+    assert!(!down.admits(&fault(50_000, errors.clone()), 1, 3), "a member may stop for it");
+    assert!(!down.admits(&fault(500, rot(2)), 3, 3) && down.admits(&fault(500, rot(2)), 3, 5));
+    // It may well run, and crash.
+    assert!(down.clash(&fault(50_000, crash(1))).is_none() && down.clash(&fault(1050, crash(1))).is_some());
+    down.add(&fault(2000, errors));
+    assert!(down.clash(&fault(2000, crash(2))).is_none(), "nothing says that it has stopped");
 }

@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use seedbed_core::wal::WalOptions;
 
 use super::shortest_by;
-use crate::plan::{Fault, FaultKind, Mix, Plan, Step, Target};
+use crate::plan::{Fault, FaultKind, LinkSet, Mix, Plan, Step, Target};
 
 /// Sizes of a log in which there is neither a snapshot nor a second segment: etcd's, and the WAL's own.
 const SNAPSHOT_ENTRIES: u64 = 10_000;
@@ -231,11 +231,8 @@ fn scripted(plan: &Plan, script: Vec<Step>) -> Plan {
 /// The times at which something begins or ends.
 fn events_us(plan: &Plan) -> impl Iterator<Item = u64> {
     let faults = plan.faults.iter().flat_map(|fault| {
-        let stall_ms = match fault.fault {
-            FaultKind::CrashUnflushed { stall_ms, .. } => stall_ms,
-            _ => 0,
-        };
-        [0, stall_ms, stall_ms + fault.for_ms].map(|after| (fault.at_ms + after) * 1000)
+        let first_ms = fault.fault.first_stage_ms().unwrap_or(0);
+        [0, first_ms, first_ms + fault.for_ms].map(|after| (fault.at_ms + after) * 1000)
     });
     faults.chain(plan.workload.script.iter().flatten().map(|step| step.at_us))
 }
@@ -327,17 +324,18 @@ fn fewer_members(plan: &Plan, members: u64) -> Plan {
                     *bridge = other(*bridge);
                     *side = half(side, (1..=members).filter(|member| member != bridge));
                 }
-                FaultKind::Loss { .. } => {}
-                FaultKind::Isolate { target }
-                | FaultKind::OneWay { target }
-                | FaultKind::FsyncDelay { target, .. }
-                | FaultKind::FsyncStall { target }
-                | FaultKind::Crash { target }
-                | FaultKind::Pause { target }
-                | FaultKind::CrashUnflushed { target, .. }
-                | FaultKind::SlowLink { target, .. }
-                | FaultKind::Drift { target, .. } => {
-                    if let Target::Member(member) = target {
+                FaultKind::Ring { order } => order.retain(|member| *member <= members),
+                FaultKind::Loss { links, .. }
+                | FaultKind::Latency { links, .. }
+                | FaultKind::Reorder { links, .. }
+                | FaultKind::Duplicate { links, .. }
+                | FaultKind::Reset { links, .. } => {
+                    if let LinkSet::One { from, to } = links {
+                        (*from, *to) = (other(*from), other(*to));
+                    }
+                }
+                kind => {
+                    if let Some(Target::Member(member)) = kind.target_mut() {
                         *member = other(*member);
                     }
                 }

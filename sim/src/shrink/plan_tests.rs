@@ -50,7 +50,7 @@ fn fault(at_ms: u64, for_ms: u64, fault: FaultKind) -> Fault {
 fn plan() -> Plan {
     let faults = vec![
         fault(200, 300, FaultKind::Halves { side: vec![4, 5] }),
-        fault(600, 100, FaultKind::Loss { permille: 30 }),
+        fault(600, 100, FaultKind::Loss { permille: 30, links: LinkSet::Members }),
         fault(900, 400, FaultKind::Crash { target: Target::Member(5) }),
         fault(1000, 300, FaultKind::Bridge { bridge: 4, side: vec![1, 5] }),
         fault(1500, 400, FaultKind::CrashUnflushed { target: Target::Leader, stall_ms: 80 }),

@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, on a disk in memory.
 
+mod damage;
 mod disk;
 mod durability;
 mod model;
