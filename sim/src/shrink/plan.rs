@@ -1,15 +1,15 @@
 //! A plan that fails, made smaller for as long as it fails in the same way.
 //!
 //! ```text
-//!   script ─► end ─► start ─► faults ─► operations ─► members ─► fields ─► time ─┐
-//!                                ▲                                               │ until nothing is left to take
-//!                                └──── phases, once those leave nothing ◄────────┘
+//!   script ─► end ─► start ─► weather ─► faults ─► operations ─► members ─► fields ─► time ─┐
+//!                                ▲                                                          │ until nothing is left
+//!                                └───────── phases, once those take nothing more ◄──────────┘
 //! ```
 //!
 //! First the operations that clients draw become a script, each with its time and member, so that one can be taken out
 //! and the others stay where they are. Each pass offers candidates, the most daring first, and keeps the first that fails.
 //! A candidate is smaller than what it was made from in something, and larger in nothing but the time by which a phase moves
-//! it, and then it has fewer faults or operations: so there is an end.
+//! it, and then it has less of something else: so there is an end.
 //!
 //! The result depends on the plan and on what fails alone, not on how many candidates are tried at a time.
 
@@ -56,6 +56,7 @@ pub fn smallest(plan: &Plan, laboratory: &mut impl Laboratory) -> Plan {
         let before = shrinking.kept.clone();
         // Where a script did not fail at first, a smaller plan's may.
         shrinking.pass("script", Shrinking::script);
+        shrinking.pass("weather", Shrinking::weather);
         shrinking.pass("faults", Shrinking::faults);
         shrinking.pass("operations", Shrinking::operations);
         shrinking.pass("members", Shrinking::members);
@@ -128,6 +129,41 @@ impl<L: Laboratory> Shrinking<'_, L> {
         self.keep_all(|plan| parts(plan).rev().map(|start_us| from(plan, start_us)).collect());
     }
 
+    /// Makes the weather even. Each message and each fsync draws how long it takes: where all take as long, one that is taken
+    /// out leaves the others as they were, and much more can be taken out.
+    fn weather(&mut self) {
+        let levels = |[least, most]: [u64; 2]| [least + (most - least) / 2, least, most];
+        let even = |plan: &Plan| plan.network.latency_us[0] == plan.network.latency_us[1];
+        let steady = |plan: &Plan| plan.disk.sync_us[0] == plan.disk.sync_us[1];
+        let latencies = levels(self.kept.network.latency_us);
+        let syncs = levels(self.kept.disk.sync_us);
+        if self.kept.workload.grpc_clients > 0 {
+            let direct = changed(&self.kept, |plan| plan.workload.grpc_clients = 0);
+            self.keep_first(moved(direct));
+        }
+        if !even(&self.kept) || !steady(&self.kept) {
+            let pairs = latencies.iter().flat_map(|latency| syncs.iter().map(move |sync| (*latency, *sync)));
+            let all: Vec<Plan> = pairs
+                .map(|(latency, sync)| {
+                    changed(&self.kept, |plan| {
+                        plan.network.latency_us = [latency; 2];
+                        plan.network.loss_permille = 0;
+                        plan.disk.sync_us = [sync; 2];
+                    })
+                })
+                .collect();
+            self.keep_first(all.into_iter().flat_map(moved));
+        }
+        if !even(&self.kept) {
+            let all = latencies.map(|latency| changed(&self.kept, |plan| plan.network.latency_us = [latency; 2]));
+            self.keep_first(all.into_iter().flat_map(moved));
+        }
+        if !steady(&self.kept) {
+            let all = syncs.map(|sync| changed(&self.kept, |plan| plan.disk.sync_us = [sync; 2]));
+            self.keep_first(all.into_iter().flat_map(moved));
+        }
+    }
+
     fn faults(&mut self) {
         self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, |plan| vec![plan]);
     }
@@ -143,13 +179,9 @@ impl<L: Laboratory> Shrinking<'_, L> {
     /// Takes faults and operations out, and moves what is left a part of a heartbeat. Where a failure needs an operation to
     /// meet a heartbeat at the right moment, one without which it is late or early cannot go alone.
     fn phases(&mut self) {
-        let phases = |plan: Plan| {
-            let heartbeat_ms = plan.cluster.heartbeat_ms;
-            (1..PHASES).map(|phase| later(&plan, (heartbeat_ms * phase / PHASES).max(1))).collect()
-        };
-        self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, phases);
+        self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, moved);
         if self.kept.workload.script.is_some() {
-            self.elements(script_of, set_script, phases);
+            self.elements(script_of, set_script, moved);
         }
     }
 
@@ -302,6 +334,13 @@ fn without(plan: &Plan, from_ms: u64, by_ms: u64) -> Plan {
             step.at_us = earlier(step.at_us, 1000);
         }
     })
+}
+
+/// The plan, and the plan moved by each part of a heartbeat.
+fn moved(plan: Plan) -> Vec<Plan> {
+    let part_ms = |phase: u64| (plan.cluster.heartbeat_ms * phase / PHASES).max(phase);
+    let later = (1..PHASES).map(|phase| later(&plan, part_ms(phase))).collect::<Vec<_>>();
+    [plan].into_iter().chain(later).collect()
 }
 
 /// Everything comes later by so much.
