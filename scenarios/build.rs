@@ -12,8 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     regressions()
 }
 
-/// Sets `SEEDBED_COMMIT`, if this folder is under git. What has been changed since the commit is not looked for: it would
-/// have to be looked for in each build.
+/// Sets `SEEDBED_COMMIT`, if this folder is under git. What has been changed since the commit is not looked for: it
+/// would have to be looked for in each build.
 fn commit() {
     // A copy without a history of its own may lie in somebody else's.
     if git(&["rev-parse", "--show-prefix"]).as_deref() != Some("scenarios/") {

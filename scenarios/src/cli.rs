@@ -29,8 +29,8 @@ plan: the cluster, its network and disks, what clients do and what goes wrong wh
 it is a pure function: the same plan has the same trace hash in every thread, process and machine. Each run has two \
 acts: faults; then everything is healed, and the cluster must converge and serve.
 
-Without a subcommand, the whole catalogue is run over a few dozen seeds, in about a minute on two cores, and with it the \
-regressions: plans that once failed.";
+Without a subcommand, the whole catalogue is run over a few dozen seeds, in about a minute on two cores, and with it \
+the regressions: plans that once failed.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,22 +44,22 @@ Examples:
   seedbed mutants                          do the judges notice planted bugs?
 
 Exit status:
-  0    no guarantee was broken
+  0    no guarantee was broken; or a plan was shrunk
   1    a violation: its seed, its judge and the command that replays it are printed
-  2    bad usage, a damaged plan, or a file that cannot be read or written
-  130  ended by Ctrl-C, with no violation until then";
+  2    bad usage, a damaged plan, nothing to shrink, or a file that cannot be read or written
+  130  ended by Ctrl-C, with no violation until then; what was shrunk by then is kept";
 
 const JSON_HELP: &str = "\
 Print one JSON object a line instead of a table.
 
-A run has `scenario`, `seed`, `regression` (its name, if it is one), `mutant` (if one is planted), `verdict` (\"ok\" or \"violation\"), `trace_hash` (16 \
-hexadecimal digits), `operations` and `operations_by_end` (ok, failed, unknown), `grpc_operations` (those of them that \
-went over HTTP/2), `faults` (those that took effect) and `faults_by_family`, `crashes` (how many lost or tore something), `reads_by_path` (what the reads of each path \
-cost the members: `reads`, index `rounds`, `messages`, `fsyncs` caused, `waited_us` of virtual time), `staleness_by_path` \
-(ranges `answered` to clients, and how many of them were `stale`), `virtual_ms`, `heal_to_commit_ms` (virtual time from the healing of everything to the \
-first commit after it; null if there was none), `wall_ms` and `cpu_ms` (of the run's \
-thread), `verified` (it was run twice, and the outcomes compared), `violations` (each with `judge` and `message`) and, \
-with a violation, `replay` (the command).
+A run has `scenario`, `seed`, `regression` (its name, if it is one), `mutant` (if one is planted), `verdict` (\"ok\" \
+or \"violation\"), `trace_hash` (16 hexadecimal digits), `operations` and `operations_by_end` (ok, failed, unknown), \
+`grpc_operations` (those of them that went over HTTP/2), `faults` (those that took effect) and `faults_by_family`, \
+`crashes` (how many lost or tore something), `reads_by_path` (what the reads of each path cost the members: `reads`, index \
+`rounds`, `messages`, `fsyncs` caused, `waited_us` of virtual time), `staleness_by_path` (ranges `answered` to clients, and \
+how many of them were `stale`), `virtual_ms`, `heal_to_commit_ms` (virtual time from the healing of everything to the first \
+commit after it; null if there was none), `wall_ms` and `cpu_ms` (of the run's thread), `verified` (it was run twice, and \
+the outcomes compared), `violations` (each with `judge` and `message`) and, with a violation, `replay` (the command).
 
 `replay --twice` has `scenario`, `seed`, `mutant`, `verdict`, `events` (that are alike) and `violations`.
 
@@ -67,10 +67,10 @@ A planted bug has `mutant`, `killed`, `judge`, `message`, `scenario` and `seed` 
 survived), `seeds` (runs tried), `cpu_ms` (of all of them), `disputed` (violations not counted, since the run breaks a \
 guarantee without the bug too) and `replay`.
 
-A shrunk plan has `scenario`, `seed`, `mutant` (if one is planted), `failure` (judge and claim that were kept), `message` (of \
-the smallest plan's violation), `before` and `after` (each with `faults`, `operations`, `clients` that do something, \
-`members`, `keys` and `virtual_ms`), `runs` tried, `ended` (\"smallest\", \"budget\" or \"interrupted\"), `wall_ms`, `plan` \
-(the file) and `replay`.
+A shrunk plan has `scenario`, `seed`, `mutant` (if one is planted), `failure` (judge and claim that were kept), \
+`message` (of the smallest plan's violation), `before` and `after` (each with `faults`, `operations`, `clients` that do \
+something, `members`, `keys` and `virtual_ms`), `runs` tried, `ended` (\"smallest\", \"budget\" or \"interrupted\"), \
+`wall_ms`, `plan` (the file) and `replay`.
 
 A scenario of `list` has `scenario` and `summary`, a regression has `regression`, a planted bug `mutant`.";
 
@@ -177,8 +177,8 @@ pub(crate) struct ReplayArgs {
 /// Makes a plan that fails as small as it can be and still fail.
 ///
 /// Operations, faults, clients, members, keys and time are taken out for as long as a run has a violation of the same
-/// kind: the same judge, with the same claim. With a planted bug, the run without it must stay clean. Exits with 2 if the
-/// plan does not fail; Ctrl-C ends the search, and the smallest plan until then is kept.
+/// kind: the same judge, with the same claim. With a planted bug, the run without it must stay clean. Exits with 2 if
+/// the plan does not fail; Ctrl-C ends the search, and the smallest plan until then is kept.
 #[derive(Debug, Args)]
 pub(crate) struct ShrinkArgs {
     #[command(flatten)]

@@ -5,8 +5,8 @@
 //!                         └── replay PLAN --events ── a line an event ──┴── the first two that differ
 //! ```
 //!
-//! What differs between processes and not between threads (addresses, hash keys, the environment) shows here. Streams are
-//! compared as they come, and neither is kept.
+//! What differs between processes and not between threads (addresses, hash keys, the environment) shows here. Streams
+//! are compared as they come, and neither is kept.
 
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};

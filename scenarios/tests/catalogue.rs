@@ -1,5 +1,6 @@
-//! The whole catalogue, a few seeds of each scenario and every regression, in the profile of the tests: with the assertions of our own code and
-//! of openraft's, which a release build leaves out. Every seed runs twice, and has to come to the same.
+//! The whole catalogue, a few seeds of each scenario and every regression, in the profile of the tests: with the
+//! assertions of our own code and of openraft's, which a release build leaves out. Every seed runs twice, and has to
+//! come to the same.
 
 use std::process::Command;
 

@@ -4,8 +4,8 @@
 //! virtual time, and the scheduler advances that by a random amount with each poll of a task, so the hash covers the
 //! order of scheduling too. The run's thread owns the trace.
 //!
-//! The last events are kept, so that two traces that part can be compared where they do. Whoever wants all of them has them
-//! written to a [`Stream`], one a line.
+//! The last events are kept, so that two traces that part can be compared where they do. Whoever wants all of them has
+//! them written to a [`Stream`], one a line.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

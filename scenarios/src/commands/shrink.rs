@@ -1,8 +1,8 @@
 //! `shrink`: a plan that fails, made as small as it can be and still fail.
 //!
-//! What is taken out, and in which order, is the simulator's affair ([`smallest`]). Here candidates are run, side by side,
-//! and held against the original's failure. The first that fails in their order counts, so that the result depends neither
-//! on the number of threads nor on their speed.
+//! What is taken out, and in which order, is the simulator's affair ([`smallest`]). Here candidates are run, side by
+//! side, and held against the original's failure. The first that fails in their order counts, so that the result
+//! depends neither on the number of threads nor on their speed.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};

@@ -136,13 +136,14 @@ pub struct WorkloadPlan {
     /// How often each kind of operation is drawn.
     pub mix: Mix,
     /// Which of the operations that clients would draw are carried out, and when, in the order of their times; all of
-    /// them, one after the other, if it is left out. With a script `operations` is its length, and `think_ms` is not used.
+    /// them, one after the other, if it is left out. With a script `operations` is its length, and `think_ms` is not
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Vec<Step>>,
 }
 
-/// One operation of a script. What it asks is what the client would have asked at that place among all its operations, so
-/// that taking others away does not change it.
+/// One operation of a script. What it asks is what the client would have asked at that place among all its operations,
+/// so that taking others away does not change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {

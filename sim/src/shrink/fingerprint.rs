@@ -7,13 +7,13 @@
 //!   stale read: #450 (client 10 at member 3.0, …) range "k010" -> …         linearizable: stale read
 //!   the entry at index 1160 differs: member 1 applied …                     replicas: the entry at index differs
 //!   #12 (client 1 …) range "k003" -> …: count is 1, should be 0             linearizable: an answer
-//!   member 2 has stopped: segment 7: checksum mismatch                      alive: member has stopped: segment: checksum mismatch
+//!   member 2 has stopped: segment 7: torn                                   alive: member has stopped: segment: torn
 //!   index 3 is gone (at core/src/wal/mod.rs:104:13)                         panic: core/src/wal/mod.rs:104:13
 //! ```
 //!
 //! A judge's claim ends at its first colon, where the particulars begin: two stale reads are one failure, whoever read
-//! whatever. Where a member tells why it stopped, the reason is the claim. A panic is its place in the source, since its
-//! message may hold anything.
+//! whatever. Where a member tells why it stopped, the reason is the claim. A panic is its place in the source, since
+//! its message may hold anything.
 
 use std::fmt;
 

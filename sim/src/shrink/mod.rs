@@ -10,8 +10,8 @@
 //!   . 3 .  4             ...
 //! ```
 //!
-//! What is left fails, and no longer does when any one element is taken out or replaced by something simpler. `fails` has
-//! to judge alike each time, so it must start from the same state.
+//! What is left fails, and no longer does when any one element is taken out or replaced by something simpler. `fails`
+//! has to judge alike each time, so it must start from the same state.
 //!
 //! [`plan`] applies it to plans, and [`fingerprint`] says which failures are the same.
 
@@ -30,8 +30,8 @@ pub fn shortest<T: Clone>(sequence: &[T], fails: &mut impl FnMut(&[T]) -> bool) 
 /// Where something was taken out of a sequence, and what is left of it.
 pub type Rest<T> = (usize, Vec<T>);
 
-/// Takes elements out of a sequence that fails, as [`shortest`] does. `first` gives the first of its candidates, in their
-/// order, that fails; it may try many at a time.
+/// Takes elements out of a sequence that fails, as [`shortest`] does. `first` gives the first of its candidates, in
+/// their order, that fails; it may try many at a time.
 pub fn shortest_by<T: Clone>(
     sequence: &[T],
     mut first: impl FnMut(&mut dyn Iterator<Item = Rest<T>>) -> Option<Rest<T>>,

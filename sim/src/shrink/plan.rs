@@ -7,9 +7,9 @@
 //! ```
 //!
 //! First the operations that clients draw become a script, each with its time and member, so that one can be taken out
-//! and the others stay where they are. Each pass offers candidates, the most daring first, and keeps the first that fails.
-//! A candidate is smaller than what it was made from in something, and larger in nothing but the time by which a phase moves
-//! it, and then it has less of something else: so there is an end.
+//! and the others stay where they are. Each pass offers candidates, the most daring first, and keeps the first that
+//! fails. A candidate is smaller than what it was made from in something, and larger in nothing but the time by which a
+//! phase moves it, and then it has less of something else: so there is an end.
 //!
 //! The result depends on the plan and on what fails alone, not on how many candidates are tried at a time.
 
@@ -35,8 +35,8 @@ pub type Candidate = (usize, Plan);
 
 /// Where plans are tried.
 pub trait Laboratory {
-    /// The first of the candidates, in their order, that fails as the original does. `None` if none does, and from the moment
-    /// at which no more are to be tried. All of them are valid.
+    /// The first of the candidates, in their order, that fails as the original does. `None` if none does, and from the
+    /// moment at which no more are to be tried. All of them are valid.
     fn first(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Candidate>;
 
     /// The operations of a run of this plan, as a script, in the order of their times.
@@ -129,8 +129,8 @@ impl<L: Laboratory> Shrinking<'_, L> {
         self.keep_all(|plan| parts(plan).rev().map(|start_us| from(plan, start_us)).collect());
     }
 
-    /// Makes the weather even. Each message and each fsync draws how long it takes: where all take as long, one that is taken
-    /// out leaves the others as they were, and much more can be taken out.
+    /// Makes the weather even. Each message and each fsync draws how long it takes: where all take as long, one that is
+    /// taken out leaves the others as they were, and much more can be taken out.
     fn weather(&mut self) {
         let levels = |[least, most]: [u64; 2]| [least + (most - least) / 2, least, most];
         let even = |plan: &Plan| plan.network.latency_us[0] == plan.network.latency_us[1];
@@ -176,8 +176,8 @@ impl<L: Laboratory> Shrinking<'_, L> {
         }
     }
 
-    /// Takes faults and operations out, and moves what is left a part of a heartbeat. Where a failure needs an operation to
-    /// meet a heartbeat at the right moment, one without which it is late or early cannot go alone.
+    /// Takes faults and operations out, and moves what is left a part of a heartbeat. Where a failure needs an
+    /// operation to meet a heartbeat at the right moment, one without which it is late or early cannot go alone.
     fn phases(&mut self) {
         self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, moved);
         if self.kept.workload.script.is_some() {

@@ -118,7 +118,7 @@ fn what_a_failure_needs_is_left_and_nothing_else() {
     assert!(script[1].at_us < 100_000, "{script:?}");
     assert_eq!((shrunk.converge_ms, shrunk.seed), (15_000, 3));
     assert!(tries < 300, "{tries} tries");
-    assert_eq!(passes[..4], ["script", "end", "start", "operations"], "{passes:?}");
+    assert_eq!(passes[..4], ["script", "end", "start", "weather"], "{passes:?}");
 }
 
 #[test]

@@ -83,8 +83,8 @@ impl Generator {
         Ask { request, path }
     }
 
-    /// Draws that many requests that nobody asks. What was seen of answers changes numbers in a request, and never how much
-    /// is drawn for it: the next one is the same as if these had been asked.
+    /// Draws that many requests that nobody asks. What was seen of answers changes numbers in a request, and never how
+    /// much is drawn for it: the next one is the same as if these had been asked.
     pub fn skip(&mut self, requests: u32) {
         for _ in 0..requests {
             self.ask(1);
