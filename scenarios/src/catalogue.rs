@@ -322,6 +322,7 @@ const DISK_ERRORS: Scenario = Scenario {
     name: "disk-errors",
     summary: "fsyncs fail and pages are gone, reads and writes fail, disks are full or slow: who stops comes back with all",
     cluster: ClusterRanges { members: &[(2, 1), (5, 3), (3, 5)], ..CALM.cluster },
+    workload: WorkloadRanges { think_thirds: 5, ..CALM.workload },
     faults: FaultRanges {
         act_ms: [8_000, 15_000],
         off_percent: 30,
@@ -337,12 +338,14 @@ const DISK_DAMAGE: Scenario = Scenario {
     summary: "bits rot and writes go astray on a minority of the disks: what is damaged is noticed, and never served",
     // Snapshots often, since the store's file is hardly written in between.
     cluster: ClusterRanges { members: &[(2, 3), (3, 5)], snapshot_entries: [40, 120], ..CALM.cluster },
+    // What is damaged late has to be met as well.
+    workload: WorkloadRanges { think_thirds: 5, ..CALM.workload },
     faults: FaultRanges {
         act_ms: [8_000, 15_000],
-        off_percent: 20,
+        off_percent: 40,
         reckless_percent: 25,
         moments: [0, 0],
-        families: &[BIT_ROT, ASTRAY, CRASH],
+        families: &[ASTRAY, BIT_ROT, CRASH],
     },
     ..CALM
 };

@@ -183,10 +183,12 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], 
             FaultKind::SlowDisk { target, delay_us: d.band(delay_us, jitter_us) }
         }
         FamilyKind::BitRot { bits, rest_ms } => {
-            FaultKind::BitRot { target, part: d.part(), bits: d.within_u32(bits), rest_ms: d.within(rest_ms) }
+            let (part, rest_ms) = d.part(rest_ms);
+            FaultKind::BitRot { target, part, bits: d.within_u32(bits), rest_ms }
         }
         FamilyKind::MisdirectedWrite { rest_ms } => {
-            FaultKind::MisdirectedWrite { target, part: d.part(), rest_ms: d.within(rest_ms) }
+            let (part, rest_ms) = d.part(rest_ms);
+            FaultKind::MisdirectedWrite { target, part, rest_ms }
         }
     };
     Fault { at_ms, for_ms, fault }
@@ -237,8 +239,11 @@ impl Draw {
         unreachable!("the draw is below the sum of the weights")
     }
 
-    fn part(&mut self) -> Part {
-        self.weighted(&[(1, Part::Log), (1, Part::Store)])
+    /// A part of what is on a disk, and how long its damage rests: in the log a tenth, since it soon forgets what is old,
+    /// while the store's file is written seldom.
+    fn part(&mut self, rest_ms: Span) -> (Part, u64) {
+        let rest_ms = self.within(rest_ms);
+        self.weighted(&[(1, (Part::Log, rest_ms / 10)), (1, (Part::Store, rest_ms))])
     }
 
     /// A part of the members that is neither none nor all of them.
