@@ -493,3 +493,40 @@ fn add(sum: &mut ReadCounters, counters: ReadCounters) {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use seedbed_core::runtime::{Disk, File};
+
+    use super::*;
+    use crate::plan::Part;
+    use crate::runtime::Simulation;
+
+    #[test]
+    fn only_what_was_done_to_a_disk_is_an_excuse() {
+        Simulation::new(1).expect(|| async {
+            let (disk, other) = (SimDisk::new(1, [100, 200]), SimDisk::new(2, [100, 200]));
+            let error = "raft: wal/1: sync: disk 1: wal/1: sync: input/output error";
+            assert_eq!(excuse(&disk, 0, error), None, "its disk has had no fault");
+            disk.set_faults([DiskFault::Errors { reads: 1000, writes: 1000 }]);
+            let given = disk.handle().create_dir("wal").expect_err("it fails").to_string();
+            assert_eq!(excuse(&disk, 0, &given), Some(Excuse::Error));
+            assert_eq!(excuse(&disk, 1, &given), None, "that was in an earlier life");
+            assert_eq!(excuse(&other, 0, &given), None, "that was another's disk");
+            assert_eq!(excuse(&disk, 0, "the log ends at nothing"), None, "no error of a disk");
+
+            let damaged = "wal/1: damaged at offset 512: an invalid frame in a complete segment";
+            disk.set_faults([]);
+            assert_eq!(excuse(&disk, 0, damaged), None, "its disk is whole");
+            disk.handle().create_dir("wal").expect("mended");
+            let file = disk.handle().create("wal/1").expect("mended");
+            for at in 0..3 {
+                file.write_at(at * 512, &[1; 512]).expect("mended");
+                file.sync().await.expect("mended");
+            }
+            assert!(disk.rot(Part::Log, 1));
+            assert_eq!(excuse(&disk, 0, damaged), Some(Excuse::Damage));
+            assert_eq!(excuse(&disk, 0, "the log ends at nothing"), None, "it names no file");
+        });
+    }
+}
