@@ -14,7 +14,9 @@ use openraft::{AsyncRuntime, OptionalSend};
 use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::conformance::{Suite, World};
 use seedbed_core::runtime::tokio::{TokioClock, TokioDisk, TokioFile, TokioRuntime, TokioTransport};
-use seedbed_core::runtime::{Clock, Disk, File, Handler, Host, NoMutants, NoProbe, Runtime, Transport, TransportError};
+use seedbed_core::runtime::{
+    Clock, Disk, File, Handler, Host, NoCrashPoints, NoMutants, NoProbe, Runtime, Transport, TransportError,
+};
 
 /// What is wrong with the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,7 @@ impl Runtime for Faulty {
     type Transport = FaultyTransport;
     type Mutants = NoMutants;
     type Probe = NoProbe;
+    type CrashPoints = NoCrashPoints;
 }
 
 #[derive(Clone, Debug)]

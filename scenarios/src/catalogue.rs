@@ -719,11 +719,15 @@ mod tests {
             })
             .collect::<Vec<_>>();
         let mean = families.iter().sum::<usize>() as f64 / families.len() as f64;
-        assert!((3.0..6.5).contains(&mean), "{mean} families a seed");
+        let share = mean / EVERYTHING.faults.families.len() as f64;
+        // Somewhat less than half: some need more members than a seed has.
+        assert!((0.25..0.54).contains(&share), "{mean} families a seed");
     }
 
     fn kind(fault: &FaultKind) -> String {
-        let json = serde_json::to_value(fault).expect("plain");
-        json.as_object().and_then(|fields| fields.keys().next().cloned()).expect("a kind is an object of one field")
+        match serde_json::to_value(fault).expect("plain") {
+            serde_json::Value::Object(fields) => fields.keys().next().cloned().expect("a kind has a name"),
+            name => name.as_str().expect("a kind without fields is its name").to_owned(),
+        }
     }
 }

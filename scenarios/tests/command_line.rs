@@ -131,6 +131,11 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
             "lease-drift",
             "lease-restart",
             "lease-hazard",
+            "bad-links",
+            "crash-points",
+            "bad-clocks",
+            "disk-errors",
+            "disk-damage",
             "everything"
         ]
     );
