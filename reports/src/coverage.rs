@@ -27,7 +27,7 @@ impl Coverage {
         for &family in families {
             self.families.entry(family).or_default();
         }
-        for pair in pairs(families.iter().copied().collect()) {
+        for pair in pairs(families.to_vec()) {
             self.pairs.entry(pair).or_default();
         }
     }

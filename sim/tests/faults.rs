@@ -20,7 +20,7 @@ fn plan(seed: u64, faults: Value) -> Plan {
         "disk": {"sync_us": [300, 1500]},
         "workload": {
             "clients": 10, "grpc_clients": 5, "operations": 600, "keys": 5, "value_bytes": 20,
-            "think_ms": [0, 80], "timeout_ms": 500,
+            "think_ms": [0, 160], "timeout_ms": 500,
             "mix": {"get": 10, "get_serializable": 5, "range": 5, "put": 30, "delete": 5, "txn": 5, "compact": 3},
         },
         "faults": faults,
