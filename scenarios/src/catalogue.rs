@@ -3,11 +3,13 @@
 //! Common to all of them is a small, busy cluster: few keys, so that clients meet on them; snapshots every few hundred
 //! entries and small segments, so that snapshots, purges and installs are part of every run.
 
-use seedbed_sim::CrashPoint;
+mod families;
+
 use seedbed_sim::plan::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LinkAim, MixRanges, NetworkRanges, Scenario,
-    WorkloadRanges,
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, WorkloadRanges,
 };
+
+use self::families::*;
 
 /// Every scenario, in the order in which they are listed and run.
 pub(crate) static CATALOGUE: [Scenario; 17] = [
@@ -81,9 +83,6 @@ const CALM: Scenario = Scenario {
     read_index_ms: None,
 };
 
-const ANYBODY: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2, Aim::Member)];
-const ANYBODY_OR_ALL: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2, Aim::Member), (2, Aim::Everyone)];
-
 const PARTITION: Scenario = Scenario {
     name: "partition",
     summary: "halves, bridges, lonely members, one-way links, lost messages: who may still answer?",
@@ -143,9 +142,6 @@ const UNFLUSHED_LEADER: Scenario = Scenario {
     },
     ..CALM
 };
-
-/// What all members' clocks keep to in [`READ_PATHS`]: a lot, so that a lease without a margin for it fails.
-const DECLARED_PPM: u64 = 200_000;
 
 const READ_PATHS: Scenario = Scenario {
     name: "read-paths",
@@ -457,185 +453,6 @@ const EVERYTHING: Scenario = Scenario {
         ],
     },
     ..CALM
-};
-
-const HALVES: Family =
-    Family { kind: FamilyKind::Halves, count: [1, 3], for_ms: [300, 3_000], brief_percent: 20, aims: &[] };
-const ISOLATE: Family =
-    Family { kind: FamilyKind::Isolate, count: [1, 4], for_ms: [300, 2_500], brief_percent: 20, aims: ANYBODY };
-const ONE_WAY: Family =
-    Family { kind: FamilyKind::OneWay, count: [1, 4], for_ms: [300, 2_500], brief_percent: 20, aims: ANYBODY };
-const BRIDGE: Family =
-    Family { kind: FamilyKind::Bridge, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: &[] };
-const LOSS: Family = Family {
-    kind: FamilyKind::Loss { permille: [10, 300] },
-    count: [1, 2],
-    for_ms: [500, 4_000],
-    brief_percent: 0,
-    aims: &[],
-};
-const SLOW_LINK: Family = Family {
-    kind: FamilyKind::SlowLink { latency_us: [100_000, 600_000], jitter_us: [100_000, 1_500_000] },
-    count: [2, 5],
-    for_ms: [500, 3_000],
-    brief_percent: 0,
-    aims: ANYBODY,
-};
-const RING: Family =
-    Family { kind: FamilyKind::Ring, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: &[] };
-const SHUT: Family =
-    Family { kind: FamilyKind::Shut, count: [1, 3], for_ms: [300, 3_000], brief_percent: 20, aims: ANYBODY };
-const ANY_LINKS: &[(u32, LinkAim)] =
-    &[(3, LinkAim::Members), (2, LinkAim::Clients), (1, LinkAim::All), (2, LinkAim::One)];
-const LATENCY: Family = Family {
-    kind: FamilyKind::Latency { links: ANY_LINKS, delay_us: [1_000, 40_000], jitter_us: [0, 80_000] },
-    count: [1, 3],
-    for_ms: [500, 4_000],
-    brief_percent: 0,
-    aims: &[],
-};
-const REORDER: Family = Family {
-    kind: FamilyKind::Reorder {
-        links: ANY_LINKS,
-        permille: [20, 400],
-        delay_us: [1_000, 100_000],
-        jitter_us: [0, 400_000],
-    },
-    count: [1, 3],
-    for_ms: [500, 4_000],
-    brief_percent: 0,
-    aims: &[],
-};
-const DUPLICATE: Family = Family {
-    kind: FamilyKind::Duplicate {
-        links: &[(3, LinkAim::Members), (2, LinkAim::One)],
-        permille: [20, 500],
-        after_us: [0, 10_000],
-        jitter_us: [0, 400_000],
-    },
-    count: [1, 3],
-    for_ms: [500, 4_000],
-    brief_percent: 0,
-    aims: &[],
-};
-const RESET: Family = Family {
-    kind: FamilyKind::Reset { links: ANY_LINKS, permille: [5, 200] },
-    count: [1, 3],
-    for_ms: [500, 3_000],
-    brief_percent: 0,
-    aims: &[],
-};
-const SKEW: Family = Family {
-    kind: FamilyKind::Skew { by_ms: [100, 3_600_000] },
-    count: [1, 3],
-    for_ms: [1_000, 6_000],
-    brief_percent: 0,
-    aims: ANYBODY,
-};
-const JUMP: Family = Family {
-    kind: FamilyKind::Jump { by_ms: [10, 3_000] },
-    count: [1, 3],
-    for_ms: [10, 10],
-    brief_percent: 0,
-    aims: ANYBODY,
-};
-const SLOW_NODE: Family = Family {
-    kind: FamilyKind::SlowNode { run_ms: [5, 60], stop_ms: [5, 200] },
-    count: [1, 3],
-    for_ms: [500, 4_000],
-    brief_percent: 0,
-    aims: ANYBODY,
-};
-const TRANSFER: Family =
-    Family { kind: FamilyKind::Transfer, count: [1, 4], for_ms: [200, 1_000], brief_percent: 0, aims: &[] };
-const SNAPSHOT: Family =
-    Family { kind: FamilyKind::Snapshot, count: [1, 4], for_ms: [200, 1_000], brief_percent: 0, aims: ANYBODY_OR_ALL };
-const CRASH_AT: Family = Family {
-    // Snapshots and compactions are rare: whoever builds one, installs one or compacts dies the first time.
-    kind: FamilyKind::CrashAt {
-        points: &[
-            (2, (CrashPoint::WalAppend, [1, 30])),
-            (2, (CrashPoint::WalSync, [1, 30])),
-            (2, (CrashPoint::Apply, [1, 30])),
-            (3, (CrashPoint::SnapshotBuild, [1, 2])),
-            (5, (CrashPoint::SnapshotInstall, [1, 1])),
-            (3, (CrashPoint::Compaction, [1, 2])),
-        ],
-    },
-    count: [2, 5],
-    for_ms: [800, 4_000],
-    brief_percent: 0,
-    aims: &[(2, Aim::Leader), (1, Aim::Follower), (2, Aim::Member), (3, Aim::Everyone)],
-};
-const DRIFT: Family = Family {
-    kind: FamilyKind::Drift { ppm: [DECLARED_PPM / 4, DECLARED_PPM] },
-    count: [2, 6],
-    for_ms: [1_000, 6_000],
-    brief_percent: 0,
-    aims: ANYBODY,
-};
-const SLOW_FSYNC: Family = Family {
-    kind: FamilyKind::FsyncDelay { sync_us: [2_000, 80_000], jitter_us: [0, 120_000] },
-    count: [1, 4],
-    for_ms: [500, 3_000],
-    brief_percent: 10,
-    aims: ANYBODY_OR_ALL,
-};
-const STALLED_FSYNC: Family = Family {
-    kind: FamilyKind::FsyncStall,
-    count: [1, 4],
-    for_ms: [100, 2_500],
-    brief_percent: 30,
-    aims: ANYBODY_OR_ALL,
-};
-const CRASH: Family =
-    Family { kind: FamilyKind::Crash, count: [1, 5], for_ms: [200, 2_500], brief_percent: 40, aims: ANYBODY_OR_ALL };
-const PAUSE: Family =
-    Family { kind: FamilyKind::Pause, count: [1, 4], for_ms: [200, 2_500], brief_percent: 20, aims: ANYBODY };
-const CRASH_UNFLUSHED: Family = Family {
-    kind: FamilyKind::CrashUnflushed { stall_ms: [20, 1_500] },
-    count: [1, 4],
-    for_ms: [200, 2_500],
-    // Back before the others elect, it could lead on.
-    brief_percent: 55,
-    aims: &[(6, Aim::Leader), (1, Aim::Follower)],
-};
-const FAILED_FSYNC: Family = Family {
-    kind: FamilyKind::FsyncFailure { permille: [20, 1_000] },
-    count: [1, 4],
-    for_ms: [100, 2_000],
-    brief_percent: 40,
-    aims: ANYBODY_OR_ALL,
-};
-const IO_ERROR: Family = Family {
-    kind: FamilyKind::IoError { permille: [2, 1_000] },
-    count: [1, 4],
-    for_ms: [100, 2_000],
-    brief_percent: 40,
-    aims: ANYBODY_OR_ALL,
-};
-const NO_SPACE: Family =
-    Family { kind: FamilyKind::NoSpace, count: [1, 3], for_ms: [100, 2_000], brief_percent: 30, aims: ANYBODY_OR_ALL };
-const SLOW_DISK: Family = Family {
-    kind: FamilyKind::SlowDisk { delay_us: [100, 10_000], jitter_us: [0, 10_000] },
-    count: [1, 3],
-    for_ms: [500, 3_000],
-    brief_percent: 10,
-    aims: ANYBODY_OR_ALL,
-};
-const BIT_ROT: Family = Family {
-    kind: FamilyKind::BitRot { bits: [1, 3], rest_ms: [0, 2_000] },
-    count: [1, 2],
-    for_ms: [500, 2_500],
-    brief_percent: 0,
-    aims: ANYBODY,
-};
-const ASTRAY: Family = Family {
-    kind: FamilyKind::MisdirectedWrite { rest_ms: [500, 3_000] },
-    count: [1, 2],
-    for_ms: [500, 2_500],
-    brief_percent: 0,
-    aims: ANYBODY,
 };
 
 #[cfg(test)]
