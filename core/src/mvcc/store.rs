@@ -52,8 +52,9 @@ pub const REPLICATED: &str = "replicated/";
 pub struct Options {
     /// Most bytes of the file that are kept in memory.
     pub cache_bytes: usize,
-    /// Whether to check every page of the file that is in use against its checksum when it is opened. Without it, damage
-    /// that the medium did while the file was closed may be served: what is read first is believed.
+    /// Whether to check every page of the file that is in use against its checksum when it is opened, which reads them
+    /// all. Without it, damage that the medium did while the file was closed may be served: what is read first is
+    /// believed.
     pub verify: bool,
 }
 
@@ -355,7 +356,7 @@ impl<D: Disk> Inner<D> {
 
     pub(crate) fn begin_durable(&self) -> Result<WriteTransaction, StoreError> {
         let mut txn = self.db.begin_write().map_err(|error| self.database_error(error))?;
-        // Without it, the first open after a crash reads the whole file three times.
+        // Without it, the first open after a crash repairs the file, and reads all of it twice more than the check does.
         txn.set_quick_repair(true);
         Ok(txn)
     }

@@ -168,7 +168,9 @@ impl<R: Runtime> Writer<R> {
         if sync && outcome.is_ok() {
             self.counters.syncs_for_reads.add(u64::from(!for_changes && self.durable < self.written));
             outcome = self.sync().await;
-            R::CrashPoints::reached(CrashPoint::WalSync).await;
+            if outcome.is_ok() {
+                R::CrashPoints::reached(CrashPoint::WalSync).await;
+            }
         }
         tell(waiters, &outcome);
         outcome
