@@ -148,14 +148,16 @@ impl Faults {
         delay_us * 1000
     }
 
-    /// How many nanoseconds later this message arrives once more; `None` if it does not.
-    pub(super) fn again_ns(&mut self, from: Address, to: Address) -> Option<u64> {
+    /// How much later than it would by itself a second one of this message arrives, for which `drawn` was drawn out of a
+    /// thousand; `None` if none does.
+    pub(super) fn again_ns(&mut self, from: Address, to: Address, drawn: u32) -> Option<u64> {
         let mut again_us = None;
         for fault in self.faults.values_mut() {
             if let Kind::Duplicate(links, permille, [least, greatest]) = fault.kind
                 && links.includes(from, to)
-                && fault.happens(permille)
+                && drawn < permille
             {
+                fault.met += 1;
                 again_us = Some(fault.rng.between(least, greatest));
             }
         }

@@ -31,20 +31,19 @@ pub(super) struct Fate {
     pub(super) latency_ns: u64,
     /// Out of a thousand.
     pub(super) duplicate: u32,
-    /// The latency of the duplicate, if there is to be one.
+    /// The latency of the duplicate, if a fault makes one.
     pub(super) again_ns: u64,
 }
 
 /// All links of a network.
 pub(super) struct Links {
     weather: Weather,
-    duplicate_permille: u32,
     links: BTreeMap<(Address, Address), Link>,
 }
 
 impl Links {
     pub(super) fn new(weather: Weather) -> Self {
-        Links { weather, duplicate_permille: 0, links: BTreeMap::new() }
+        Links { weather, links: BTreeMap::new() }
     }
 
     fn link(&mut self, from: Address, to: Address) -> &mut Link {
@@ -74,14 +73,9 @@ impl Links {
         drawn < self.link(from, to).weather.unwrap_or(fair).loss_permille
     }
 
-    /// Takes every weather away but the common one, and duplication.
+    /// Takes every weather away but the common one.
     pub(super) fn calm(&mut self) {
-        self.duplicate_permille = 0;
         self.links.values_mut().for_each(|link| link.weather = None);
-    }
-
-    pub(super) fn duplicates(&self, drawn: u32) -> bool {
-        drawn < self.duplicate_permille
     }
 }
 
@@ -100,10 +94,5 @@ impl Network {
     /// Gives one direction of a link a weather of its own, or takes it away.
     pub fn set_link(&self, from: Address, to: Address, weather: Option<Weather>) {
         self.shared.lock().links.link(from, to).weather = weather;
-    }
-
-    /// How many messages in a thousand arrive twice.
-    pub fn set_duplication(&self, permille: u32) {
-        self.shared.lock().links.duplicate_permille = permille;
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A message in flight is one timer: no task carries it. Each direction of each link draws from a random stream of its
-//! own, two numbers a message, so that a fault on one link, or its absence, changes nothing on another.
+//! own, the same four numbers a message, so that a fault on one link, or its absence, changes nothing on another.
 //!
 //! - A lost request or reply leaves the caller waiting for ever.
 //! - A request to a member that does not serve is refused: the caller hears of it as it would of a reply.
@@ -194,8 +194,7 @@ impl State {
 
     /// How long after it is sent a message arrives once more, if it does. If so, counts it.
     fn again_ns(&mut self, from: Address, to: Address, fate: &Fate) -> Option<u64> {
-        let by_fault = self.faults.again_ns(from, to).map(|later_ns| fate.latency_ns + later_ns);
-        let again_ns = by_fault.or_else(|| self.links.duplicates(fate.duplicate).then_some(fate.again_ns));
+        let again_ns = self.faults.again_ns(from, to, fate.duplicate).map(|later_ns| fate.again_ns + later_ns);
         self.stats.duplicated += u64::from(again_ns.is_some());
         again_ns
     }

@@ -163,11 +163,11 @@ fn loss_is_between_members_only() {
 #[test]
 fn a_duplicate_is_handled_twice_and_answered_once() {
     run(|world| async move {
-        world.network.set_duplication(1000);
+        let fault = world.network.duplicate(0, LinkSet::Members, 1000, [0, 0]);
         assert!(matches!(world.call(1, 2).await, Some(Ok(_))));
         madsim::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(world.handled.load(Ordering::Relaxed), 2);
-        assert_eq!(world.network.stats().duplicated, 3);
+        assert_eq!((world.network.stats().duplicated, world.network.heal(fault)), (3, 3));
     });
 }
 
