@@ -17,14 +17,14 @@ use crate::api::{ClusterService, Headers, KvService, Limits, MaintenanceService}
 use crate::auto_compaction::{self, AutoCompaction};
 use crate::compactor::Compactor;
 use crate::grpc::Routes;
-use crate::members::Directory;
+use crate::members::{Attributes, Directory};
 use crate::mvcc::{self, Store, StoreError};
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::raft::{
-    LogStore, NodeId, PeerNetwork, PeerServer, Proposer, Raft, RaftOptions, StateMachine, Term, VoteHold,
-    openraft_config,
+    LogStore, Membership, MembershipChange, MembershipError, NodeId, PeerNetwork, PeerServer, Proposer, Raft,
+    RaftOptions, StateMachine, Term, VoteHold, openraft_config,
 };
 use crate::read::{Counters, GivenUp, LeaseOptions, LeaseRead, Member, ReadCounters, ReadIndex, ReadOptions, Reads};
 use crate::runtime::{Host, Runtime, Transport};
@@ -47,8 +47,11 @@ pub struct NodeOptions {
     pub cluster_id: u64,
     /// This member's number.
     pub node: NodeId,
-    /// Who is in the cluster when it is first started. Without effect afterwards.
+    /// Who is in the cluster when this member is first started, itself among them. Without effect afterwards.
     pub initial_members: BTreeSet<NodeId>,
+    /// Whether the cluster exists by then, and has added this member or is about to. A member that joins forms no cluster
+    /// with those that it is told of, but waits to hear of a leader. Without effect afterwards.
+    pub joins: bool,
     /// Consensus.
     pub raft: RaftOptions,
     /// The log's files.
@@ -258,11 +261,13 @@ impl<R: Runtime> Node<R> {
         server.admit();
         raft.run();
 
-        let members: BTreeMap<NodeId, EmptyNode> =
-            options.initial_members.iter().map(|member| (*member, EmptyNode::new())).collect();
-        match raft.initialize(members).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-            Err(error) => return Err(StartError::Raft(error.to_string())),
+        if !options.joins {
+            let members: BTreeMap<NodeId, EmptyNode> =
+                options.initial_members.iter().map(|member| (*member, EmptyNode::new())).collect();
+            match raft.initialize(members).await {
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(error) => return Err(StartError::Raft(error.to_string())),
+            }
         }
         if raft.voter_ids().eq([options.node]) {
             // Nobody else can campaign, and a restarted leader does not lead on: without this it would only sit out an
@@ -281,7 +286,8 @@ impl<R: Runtime> Node<R> {
             reads: reads.clone(),
             peer_urls: options.directory.peer_urls,
         });
-        let maintenance = Arc::new(MaintenanceService { headers, store: store.clone(), applied: applied.clone() });
+        let maintenance =
+            Arc::new(MaintenanceService { headers, store: store.clone(), log: log.clone(), applied: applied.clone() });
         let kv = Arc::new(KvService {
             cluster_id: options.cluster_id,
             node: options.node,
@@ -345,6 +351,33 @@ impl<R: Runtime> Node<R> {
     /// Asks for a snapshot of what is applied, out of turn. Whether it is built is for raft to say: not while another is.
     pub async fn snapshot(&self) -> bool {
         self.raft.trigger().snapshot().await.is_ok()
+    }
+
+    /// Makes the store's file as short as it can be. Nobody reads or writes meanwhile.
+    ///
+    /// # Errors
+    /// Somebody reads for too long, and nothing has happened; or the disk's, and the member has failed.
+    pub async fn defragment(&self) -> io::Result<()> {
+        crate::raft::defragment(&self.store, &self.log).await
+    }
+
+    /// Changes who takes part, if this member leads, and waits until that is committed, for as long as it takes: whoever
+    /// gives up waiting does not know whether it was done.
+    pub async fn change_membership(&self, change: MembershipChange) -> Result<(), MembershipError> {
+        crate::raft::change(&self.raft, change).await
+    }
+
+    /// Who takes part, as this member knows it.
+    pub fn membership(&self) -> Membership {
+        Membership::of(&self.raft)
+    }
+
+    /// Whether it has heard, through the log, of a member's first start: under that number nobody may start anew.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn knows(&self, member: NodeId) -> Result<bool, StoreError> {
+        Attributes::known(member, &self.store)
     }
 
     /// The index that the last snapshot reaches; 0 if there is none.

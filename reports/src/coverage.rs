@@ -14,7 +14,7 @@ const NAMED: usize = 5;
 /// What a sweep has tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
-    /// By family: how many faults took effect.
+    /// By family, and for crashes at points by point: how many faults took effect.
     families: BTreeMap<&'static str, u64>,
     /// By pair of families, in the order of their names: in how many runs both took effect.
     #[serde(skip)]
@@ -51,7 +51,7 @@ impl Coverage {
         }
         if !self.pairs.is_empty() {
             let pairs = self.pairs.iter().map(|((one, other), count)| (*count, format!("{one} + {other}")));
-            let _ = writeln!(lines, "{}", line("pairs of faults", "met in a run", pairs.collect()));
+            let _ = writeln!(lines, "{}", line("pairs of families", "met in a run", pairs.collect()));
         }
         lines
     }
@@ -62,9 +62,10 @@ impl Coverage {
         table.load_style(presets::ASCII_MARKDOWN);
         table.set_header(["fault", "took effect", "rarest beside", "in so many runs"]);
         for (&family, count) in &self.families {
-            let beside = self.pairs.iter().filter_map(|(&(one, other), count)| match family {
-                _ if family == one => Some((*count, other)),
-                _ if family == other => Some((*count, one)),
+            let paired = paired(family);
+            let beside = self.pairs.iter().filter_map(|(&(one, other), count)| match paired {
+                _ if paired == one => Some((*count, other)),
+                _ if paired == other => Some((*count, one)),
                 _ => None,
             });
             let (runs, other) = beside.min().map_or((String::new(), ""), |(runs, other)| (runs.to_string(), other));
@@ -77,8 +78,14 @@ impl Coverage {
     }
 }
 
+/// What a family is called in pairs: there, crashes at points are one.
+fn paired(family: &'static str) -> &'static str {
+    if family.starts_with("crash-at-") { "crash-at" } else { family }
+}
+
 /// All pairs of different families, each in the order of the names.
-fn pairs(mut families: Vec<&'static str>) -> Vec<(&'static str, &'static str)> {
+fn pairs(families: Vec<&'static str>) -> Vec<(&'static str, &'static str)> {
+    let mut families: Vec<_> = families.into_iter().map(paired).collect();
     families.sort_unstable();
     families.dedup();
     let others = |nth: usize| families[nth + 1..].to_vec();
@@ -114,7 +121,7 @@ mod tests {
         assert_eq!(
             coverage.lines(),
             "coverage: 3 faults, 2 of which took effect fewer than 50 times: halves 0, pause 2\n\
-             coverage: 3 pairs of faults, 3 of which met in a run fewer than 50 times: \
+             coverage: 3 pairs of families, 3 of which met in a run fewer than 50 times: \
              crash + halves 0, halves + pause 0, crash + pause 1\n"
         );
         let page = coverage.markdown();
@@ -130,7 +137,7 @@ mod tests {
         assert_eq!(
             coverage.lines(),
             "coverage: 2 faults, each took effect 50 times or more, least of all crash, 50 times\n\
-             coverage: 1 pairs of faults, each met in a run 50 times or more, least of all crash + pause, 50 times\n"
+             coverage: 1 pairs of families, each met in a run 50 times or more, least of all crash + pause, 50 times\n"
         );
         assert_eq!(Coverage::default().lines(), "");
     }

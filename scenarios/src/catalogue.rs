@@ -12,7 +12,7 @@ use seedbed_sim::plan::{
 use self::families::*;
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 17] = [
+pub(crate) static CATALOGUE: [Scenario; 19] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -29,6 +29,8 @@ pub(crate) static CATALOGUE: [Scenario; 17] = [
     BAD_CLOCKS,
     DISK_ERRORS,
     DISK_DAMAGE,
+    MEMBERSHIP,
+    LOST_DISK,
     EVERYTHING,
 ];
 
@@ -409,11 +411,56 @@ const DISK_DAMAGE: Scenario = Scenario {
     ..CALM
 };
 
+const MEMBERSHIP: Scenario = Scenario {
+    name: "membership",
+    summary: "members come, learn, vote, go and are replaced, while links break and others die: who is a quorum?",
+    cluster: ClusterRanges { members: &[(1, 1), (5, 3), (3, 5)], ..CALM.cluster },
+    network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    workload: WorkloadRanges { think_thirds: 4, ..CALM.workload },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 35,
+        reckless_percent: 15,
+        moments: [0, 0],
+        families: &[
+            MEMBER_ADD,
+            LEARNER_PROMOTION,
+            MEMBER_REMOVE,
+            MEMBER_REPLACE,
+            HALVES,
+            ISOLATE,
+            CRASH,
+            PAUSE,
+            TRANSFER,
+            SNAPSHOT,
+        ],
+    },
+    ..CALM
+};
+
+const LOST_DISK: Scenario = Scenario {
+    name: "lost-disk",
+    summary: "members lose all they had and start again under their old numbers: they are refused, and may be replaced",
+    cluster: ClusterRanges { members: &[(2, 3), (3, 5)], ..CALM.cluster },
+    workload: WorkloadRanges { think_thirds: 5, ..CALM.workload },
+    faults: FaultRanges {
+        act_ms: [8_000, 15_000],
+        off_percent: 0,
+        reckless_percent: 0,
+        moments: [0, 0],
+        families: &[LOSE_DISK, MEMBER_ADD, MEMBER_REPLACE, TRANSFER, SNAPSHOT, SLOW_FSYNC],
+    },
+    ..CALM
+};
+
 const EVERYTHING: Scenario = Scenario {
     name: "everything",
     summary: "all families of faults together, about half of them in each seed",
-    cluster: ClusterRanges { members: &[(1, 1), (5, 3), (4, 5)], ..CALM.cluster },
+    // Whoever was away for a moment needs a snapshot more often than not.
+    cluster: ClusterRanges { members: &[(1, 1), (5, 3), (4, 5)], keep_entries: [0, 30], ..CALM.cluster },
     network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    // Often enough for members to die of it.
+    workload: WorkloadRanges { mix: MixRanges { compact: [1, 4], ..CALM.workload.mix }, ..CALM.workload },
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 50,
@@ -444,12 +491,17 @@ const EVERYTHING: Scenario = Scenario {
             SLOW_NODE,
             TRANSFER,
             SNAPSHOT,
+            DEFRAGMENT,
             FAILED_FSYNC,
             IO_ERROR,
             NO_SPACE,
             SLOW_DISK,
             BIT_ROT,
             ASTRAY,
+            MEMBER_ADD,
+            LEARNER_PROMOTION,
+            MEMBER_REMOVE,
+            MEMBER_REPLACE,
         ],
     },
     ..CALM

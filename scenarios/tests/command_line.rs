@@ -136,6 +136,8 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
             "bad-clocks",
             "disk-errors",
             "disk-damage",
+            "membership",
+            "lost-disk",
             "everything"
         ]
     );

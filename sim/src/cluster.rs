@@ -1,6 +1,8 @@
 //! The cluster of a run: members on simulated nodes, each with a disk that outlives its crashes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use seedbed_core::auto_compaction::AutoCompaction;
 use seedbed_core::members::{Attributes, Directory};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, Status};
-use seedbed_core::raft::{NodeId, RaftOptions};
+use seedbed_core::raft::{Membership, NodeId, RaftOptions};
 use seedbed_core::read::ReadCounters;
 use seedbed_core::runtime::Host;
 use seedbed_core::wal::WalOptions;
@@ -28,6 +30,9 @@ use crate::service;
 /// The cluster's number in response headers.
 const CLUSTER_ID: u64 = 0x5eed;
 
+/// What a member says that has lost its disk.
+pub const DISK_LOST: &str = "its data folder has been lost";
+
 /// Pages of a store's file that a member keeps in memory: little, since its disk is memory too.
 const STORE_CACHE_BYTES: usize = 4 << 20;
 
@@ -35,7 +40,11 @@ const STORE_CACHE_BYTES: usize = 4 << 20;
 pub struct Cluster {
     /// The network between members, and between clients and members.
     pub network: Network,
-    members: Vec<Member>,
+    members: BTreeMap<NodeId, Member>,
+    /// Who formed the cluster.
+    founders: BTreeSet<NodeId>,
+    /// Whom clients may ask.
+    roster: Roster,
     raft: RaftOptions,
     segment_bytes: u64,
     lease_drift_ppm: Option<u32>,
@@ -48,7 +57,12 @@ pub struct Cluster {
     findings: Findings,
     /// What reads have cost members in lives that have ended.
     past_reads: ReadCounters,
+    /// What crashes have done to disks that are gone.
+    past_damage: CrashDamage,
 }
+
+/// Who is in the cluster, in the order of their numbers, as operators and clients know it.
+pub type Roster = Rc<RefCell<Vec<NodeId>>>;
 
 /// What members found wrong by themselves, for instance a log that they refuse.
 type Findings = Arc<Mutex<Vec<Violation>>>;
@@ -62,6 +76,8 @@ struct Member {
     node: Arc<Mutex<Option<Node<MadsimRuntime>>>>,
     /// Why it did not start, if it did not.
     refusal: Arc<Mutex<Option<String>>>,
+    /// Whether its disk was emptied under it.
+    wiped: bool,
     /// The errors that its disk had been made to give before this life.
     errors_before: u64,
     incarnation: u32,
@@ -90,24 +106,7 @@ impl Cluster {
         let ids: Vec<_> = (1..=plan.cluster.members).map(NodeId).collect();
         let weather = Weather { latency_us: plan.network.latency_us, loss_permille: plan.network.loss_permille };
         let network = Network::new(&ids, weather);
-        let members = ids
-            .into_iter()
-            .map(|id| Member {
-                id,
-                sim: create_node(&format!("m{id}")).id(),
-                disk: SimDisk::new(id.0, plan.disk.sync_us),
-                node: Arc::default(),
-                refusal: Arc::default(),
-                errors_before: 0,
-                incarnation: 0,
-                state: State::Down,
-                slowed: BTreeMap::new(),
-                stalled: BTreeSet::new(),
-                disk_faults: BTreeMap::new(),
-                slow_links: BTreeMap::new(),
-                drifts: BTreeMap::new(),
-            })
-            .collect();
+        let members = ids.iter().map(|&id| (id, Member::new(id, plan.disk.sync_us))).collect();
         let raft = RaftOptions {
             heartbeat_interval: Duration::from_millis(plan.cluster.heartbeat_ms),
             election_timeout: Duration::from_millis(plan.cluster.election_ms),
@@ -118,6 +117,8 @@ impl Cluster {
         let mut cluster = Cluster {
             network,
             members,
+            founders: ids.iter().copied().collect(),
+            roster: Rc::new(RefCell::new(ids)),
             raft,
             segment_bytes,
             lease_drift_ppm: plan.cluster.lease_drift_ppm,
@@ -126,6 +127,7 @@ impl Cluster {
             weather,
             findings: Findings::default(),
             past_reads: ReadCounters::default(),
+            past_damage: CrashDamage::default(),
         };
         for id in cluster.ids() {
             cluster.boot(id);
@@ -133,9 +135,66 @@ impl Cluster {
         cluster
     }
 
-    /// The members' numbers.
+    /// The members' numbers: of those who are in the cluster.
     pub fn ids(&self) -> Vec<NodeId> {
-        self.members.iter().map(|member| member.id).collect()
+        self.roster.borrow().clone()
+    }
+
+    /// The same, kept up to date, for clients.
+    pub fn roster(&self) -> Roster {
+        self.roster.clone()
+    }
+
+    /// A member that the cluster has added is started, on an empty disk. From now on clients ask it, and faults mean it.
+    pub fn join(&mut self, id: NodeId) {
+        let mut roster = self.roster.borrow_mut();
+        let Err(place) = roster.binary_search(&id) else { return };
+        roster.insert(place, id);
+        drop(roster);
+        tracing::info!(member = %id, "a new member");
+        let sync_us = self.sync_us;
+        self.members.entry(id).or_insert_with(|| Member::new(id, sync_us));
+        self.boot(id);
+    }
+
+    /// The cluster has removed a member. From now on clients turn to others, and faults mean others. Its process runs until
+    /// it dies, and is not started again.
+    pub fn leave(&self, id: NodeId) {
+        tracing::info!(member = %id, "no member any more");
+        self.roster.borrow_mut().retain(|listed| *listed != id);
+    }
+
+    /// These are the members, as it turns out: whoever is not known yet joins, and the processes of others are ended.
+    pub fn set_members(&mut self, membership: &Membership) {
+        let members: BTreeSet<NodeId> = membership.members().collect();
+        members.iter().for_each(|&id| self.join(id));
+        let others: Vec<NodeId> = self.members.keys().copied().filter(|id| !members.contains(id)).collect();
+        for id in others {
+            self.leave(id);
+            self.crash(id);
+        }
+    }
+
+    /// Who takes part, as the leader knows it.
+    pub fn membership(&self) -> Option<Membership> {
+        Some(self.node(self.leader()?)?.membership())
+    }
+
+    /// Empties the disk of a member that is down. Whoever starts under its number does not know what it has promised.
+    pub fn wipe(&mut self, id: NodeId) {
+        tracing::info!(member = %id, "its disk is empty");
+        let disk = SimDisk::new(id.0, self.sync_us);
+        let member = self.member_mut(id);
+        let old = std::mem::replace(&mut member.disk, disk);
+        member.wiped = true;
+        self.past_damage += old.stats().damage_by_crash;
+        self.weather_disk(id);
+        self.set_disk_faults(id);
+    }
+
+    /// Why a member has not started, if it was started and has not.
+    pub fn refusal(&self, id: NodeId) -> Option<String> {
+        lock(&self.member(id).refusal).clone()
     }
 
     /// Whom a fault meets now. Nobody, if it is meant for a leader and there is none.
@@ -161,7 +220,7 @@ impl Cluster {
             let status = member.running()?.status();
             status.leads.then_some((status.term, member.id))
         };
-        self.members.iter().filter_map(leading).max().map(|(_, id)| id)
+        self.members.values().filter_map(leading).max().map(|(_, id)| id)
     }
 
     /// A member's disk.
@@ -199,7 +258,7 @@ impl Cluster {
 
     /// What each member that runs says about itself.
     pub fn statuses(&self) -> Vec<(NodeId, Option<Status>)> {
-        self.members.iter().map(|member| (member.id, member.running().map(|node| node.status()))).collect()
+        self.ids().into_iter().map(|id| (id, self.node(id).map(|node| node.status()))).collect()
     }
 
     /// Kills a member's process. What it had not synced is kept, lost or torn. False if it was down already.
@@ -245,10 +304,10 @@ impl Cluster {
         }
     }
 
-    /// Whether a member has stopped, or has not started, since its disk is damaged. It will not be back.
+    /// Whether a member has stopped, or has not started, since its disk is damaged or lost. It will not be back.
     pub fn is_out(&self, id: NodeId) -> bool {
         let member = self.member(id);
-        member.failure().is_some_and(|failure| member.excuse(&failure) == Some(Excuse::Damage))
+        member.wiped || member.failure().is_some_and(|failure| member.excuse(&failure) == Some(Excuse::Damage))
     }
 
     /// Whether what a member says is wrong follows from what was done to its disk.
@@ -258,8 +317,8 @@ impl Cluster {
 
     /// What crashes have done to all disks.
     pub fn crash_damage(&self) -> CrashDamage {
-        let mut sum = CrashDamage::default();
-        for member in &self.members {
+        let mut sum = self.past_damage;
+        for member in self.members.values() {
             sum += member.disk.stats().damage_by_crash;
         }
         sum
@@ -267,7 +326,14 @@ impl Cluster {
 
     /// Starts a member that is down.
     pub fn boot(&mut self, id: NodeId) {
-        let initial_members: BTreeSet<NodeId> = self.ids().into_iter().collect();
+        if !self.roster.borrow().contains(&id) {
+            return;
+        }
+        let (mut initial_members, joins) = (self.founders.clone(), !self.founders.contains(&id));
+        if joins {
+            initial_members.extend(self.ids());
+            initial_members.insert(id);
+        }
         let (raft, segment_bytes, lease_drift_ppm) = (self.raft.clone(), self.segment_bytes, self.lease_drift_ppm);
         let verify = self.verify_stores;
         let (network, findings) = (self.network.clone(), self.findings.clone());
@@ -287,6 +353,7 @@ impl Cluster {
             cluster_id: CLUSTER_ID,
             node: id,
             initial_members,
+            joins,
             raft,
             wal: WalOptions { segment_bytes_max: segment_bytes, ..WalOptions::default() },
             store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, verify },
@@ -299,18 +366,22 @@ impl Cluster {
         let host = Host { clock: clock_of(member.sim), disk: member.disk.handle(), transport: transport.clone() };
         let (slot, refusal, incarnation) = (member.node.clone(), member.refusal.clone(), member.incarnation);
         member.errors_before = member.disk.stats().errors();
-        let (disk, errors_before) = (member.disk.clone(), member.errors_before);
+        let (disk, errors_before, wiped) = (member.disk.clone(), member.errors_before, member.wiped);
         let running = handle.get_node(member.sim).expect("the node was made by this cluster");
         running.spawn(async move {
             match Node::<MadsimRuntime>::start(host, options).await {
                 Ok(node) => {
+                    if wiped {
+                        let message = format!("member {id} has lost its disk, and takes part again");
+                        lock(&findings).push(Violation { judge: "recovery", message });
+                    }
                     service::serve(&transport, &node, incarnation);
                     *lock(&slot) = Some(node);
                 }
                 Err(error) => {
                     tracing::error!(member = %id, %error, "cannot start");
                     let error = error.to_string();
-                    if excuse(&disk, errors_before, &error).is_none() {
+                    if excuse(&disk, errors_before, &error).is_none() && !(wiped && error.contains(DISK_LOST)) {
                         let message = format!("member {id} cannot start (life {incarnation}): {error}");
                         lock(&findings).push(Violation { judge: "recovery", message });
                     }
@@ -444,7 +515,7 @@ impl Cluster {
     /// What reads have cost all members in all their lives.
     pub fn read_counters(&self) -> ReadCounters {
         let mut sum = self.past_reads.clone();
-        for node in self.members.iter().filter_map(Member::running) {
+        for node in self.members.values().filter_map(Member::running) {
             add(&mut sum, node.read_counters());
         }
         sum
@@ -453,20 +524,39 @@ impl Cluster {
     /// What members found wrong by themselves: a start that failed, a raft core that stopped.
     pub fn findings(&self) -> Vec<Violation> {
         let mut findings = lock(&self.findings).clone();
-        findings.extend(self.members.iter().filter_map(Member::stopped));
+        findings.extend(self.members.values().filter_map(Member::stopped));
         findings
     }
 
     fn member(&self, id: NodeId) -> &Member {
-        &self.members[id.0 as usize - 1]
+        &self.members[&id]
     }
 
     fn member_mut(&mut self, id: NodeId) -> &mut Member {
-        &mut self.members[id.0 as usize - 1]
+        self.members.get_mut(&id).expect("whoever is named has been made")
     }
 }
 
 impl Member {
+    fn new(id: NodeId, sync_us: [u64; 2]) -> Self {
+        Member {
+            id,
+            sim: create_node(&format!("m{id}")).id(),
+            disk: SimDisk::new(id.0, sync_us),
+            node: Arc::default(),
+            refusal: Arc::default(),
+            wiped: false,
+            errors_before: 0,
+            incarnation: 0,
+            state: State::Down,
+            slowed: BTreeMap::new(),
+            stalled: BTreeSet::new(),
+            disk_faults: BTreeMap::new(),
+            slow_links: BTreeMap::new(),
+            drifts: BTreeMap::new(),
+        }
+    }
+
     fn running(&self) -> Option<Node<MadsimRuntime>> {
         lock(&self.node).clone()
     }

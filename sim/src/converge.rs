@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use seedbed_core::mvcc::{ApplyError, Digest, KvHash};
-use seedbed_core::raft::NodeId;
+use seedbed_core::raft::{MembershipChange, NodeId};
 use seedbed_proto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse};
 
 use crate::client::Client;
@@ -64,15 +64,18 @@ pub async fn converge(
     plan: &Plan,
     limit: Duration,
 ) -> Result<Vec<Converged>, Violation> {
-    let network = cluster.borrow().network.clone();
+    let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
     // One goes directly, and one by gRPC if any client has.
     let probers = 1 + u32::from(plan.workload.grpc_clients > 0);
     let prober = |nth| {
         let (workload, network) = (&plan.workload, network.clone());
-        Client::new(workload.clients + nth, plan.seed, plan.cluster.members, workload, network, recorder.clone())
+        Client::new(workload.clients + nth, plan.seed, roster.clone(), workload, network, recorder.clone())
     };
     let work = async {
         cluster.borrow_mut().tend();
+        if plan.changes_members() {
+            settle(cluster).await;
+        }
         let ids = cluster.borrow().ids();
         for mut client in (1..=probers).map(prober) {
             for &id in &ids {
@@ -95,13 +98,35 @@ pub async fn converge(
     cluster.ids().into_iter().filter_map(|id| look(&cluster, id).transpose()).collect()
 }
 
+/// Waits until the leader knows who the members are, and carries a change through that a failed one has left half done.
+async fn settle(cluster: &RefCell<Cluster>) {
+    loop {
+        let membership = cluster.borrow().membership();
+        match membership {
+            Some(membership) if membership.settled => return cluster.borrow_mut().set_members(&membership),
+            Some(_) => {
+                let cluster = cluster.borrow();
+                if let Some(leader) = cluster.leader() {
+                    // Whatever it comes to shows in the membership.
+                    cluster.with_node(leader, |node| async move {
+                        let _ = node.change_membership(MembershipChange::Settle).await;
+                    });
+                }
+            }
+            None => {}
+        }
+        rest(cluster).await;
+    }
+}
+
 /// Writes by way of each member in turn until one has been answered, so that something is there to be committed; at most
 /// until the deadline, which [`converge`] tells of.
 pub async fn first_write(cluster: &RefCell<Cluster>, recorder: &Rc<RefCell<Recorder>>, plan: &Plan, limit: Duration) {
-    let (network, ids) = (cluster.borrow().network.clone(), cluster.borrow().ids());
+    let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
     // Beyond those who see to it that the cluster serves.
     let client = plan.workload.clients + 3;
-    let mut client = Client::new(client, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
+    let mut client = Client::new(client, plan.seed, roster, &plan.workload, network, recorder.clone());
+    let ids = cluster.borrow().ids();
     let written = async {
         for &id in ids.iter().cycle() {
             if let Outcome::Ok(_) = client.ask(id, put).await {

@@ -126,8 +126,8 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
 
     let clients: Vec<_> = (1..=plan.workload.clients)
         .map(|id| {
-            let network = cluster.borrow().network.clone();
-            let client = Client::new(id, plan.seed, plan.cluster.members, &plan.workload, network, recorder.clone());
+            let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
+            let client = Client::new(id, plan.seed, roster, &plan.workload, network, recorder.clone());
             match &plan.workload.script {
                 Some(script) => madsim::task::spawn_local(client.follow(script.clone(), begun)),
                 None => {

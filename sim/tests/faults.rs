@@ -51,7 +51,14 @@ fn every_kind_takes_effect_and_breaks_no_promise() {
         ("jump", json!({"jump": {"target": "leader", "by_ms": 2_000}})),
         ("transfer", json!("transfer")),
         ("snapshot", json!({"snapshot": {"target": "everyone"}})),
+        ("defragment", json!({"defragment": {"target": "everyone"}})),
         ("slow-node", json!({"slow-node": {"target": "leader", "run_ms": 20, "stop_ms": 60}})),
+        ("lose-disk", json!({"lose-disk": {"target": "leader"}})),
+        ("member-add", json!({"member-add": {"member": 6}})),
+        ("learner-promotion", json!({"learner-promotion": {"member": 9, "learn_ms": 800}})),
+        ("member-remove", json!({"member-remove": {"target": "leader"}})),
+        ("member-remove", json!({"member-remove": {"target": "follower"}})),
+        ("member-replace", json!({"member-replace": {"target": "leader", "member": 6}})),
     ] {
         let outcome = clean(1, json!([{"at_ms": 500, "for_ms": 1_500, "fault": fault}]));
         assert_eq!(outcome.faults, [(family, 1)].into(), "{fault}");

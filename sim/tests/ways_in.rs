@@ -11,6 +11,7 @@ use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
 use seedbed_sim::ReadPath;
 use seedbed_sim::client::Client;
+use seedbed_sim::cluster::Roster;
 use seedbed_sim::evidence;
 use seedbed_sim::history::{Ask, Outcome, Recorder, Request, Response};
 use seedbed_sim::network::{Address, Network};
@@ -44,7 +45,8 @@ impl Clients {
             script: None,
         };
         let recorder = Rc::new(RefCell::new(Recorder::new()));
-        let client = |id| Client::new(id, 1, 3, &plan, network.clone(), recorder.clone());
+        let roster: Roster = Rc::new(RefCell::new((1..=3).map(NodeId).collect()));
+        let client = |id| Client::new(id, 1, roster.clone(), &plan, network.clone(), recorder.clone());
         Clients { grpc: client(GRPC), direct: client(DIRECT), recorder }
     }
 

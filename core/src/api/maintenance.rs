@@ -8,7 +8,10 @@ use super::header::Headers;
 use crate::mvcc::Store;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::maintenance_server::Maintenance;
-use crate::proto::etcdserverpb::{AlarmRequest, AlarmResponse, StatusRequest, StatusResponse};
+use crate::proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, StatusRequest, StatusResponse,
+};
+use crate::raft::LogStore;
 use crate::runtime::Runtime;
 use crate::watermark::Watermark;
 
@@ -16,10 +19,11 @@ use crate::watermark::Watermark;
 /// more than this server does.
 pub const ETCD_VERSION: &str = "3.5.0";
 
-/// Status and Alarm, from this member.
+/// Status, Alarm and Defragment, from this member.
 pub struct MaintenanceService<R: Runtime> {
     pub(crate) headers: Headers<R>,
     pub(crate) store: Store<R::Disk>,
+    pub(crate) log: LogStore<R>,
     pub(crate) applied: Watermark,
 }
 
@@ -32,6 +36,21 @@ impl<R: Runtime> Maintenance for MaintenanceService<R> {
         }
         let header = Some(self.headers.at(self.store.revision()));
         Ok(tonic::Response::new(AlarmResponse { header, alarms: Vec::new() }))
+    }
+
+    /// Goes on if the client has gone. Its response is empty, as etcd's is.
+    async fn defragment(
+        &self,
+        _: tonic::Request<DefragmentRequest>,
+    ) -> Result<tonic::Response<DefragmentResponse>, Status> {
+        let before = self.store.size().map_err(ApiError::from)?;
+        let (store, log) = (self.store.clone(), self.log.clone());
+        let done = R::spawn(async move { crate::raft::defragment(&store, &log).await }).await;
+        done.map_err(|error| Status::new(Code::Internal, error.to_string()))?
+            .map_err(|error| Status::new(Code::Unavailable, format!("defragment: {error}")))?;
+        let after = self.store.size().map_err(ApiError::from)?;
+        tracing::info!(from = before.file_bytes, to = after.file_bytes, "the store's file is defragmented");
+        Ok(tonic::Response::new(DefragmentResponse { header: None }))
     }
 
     async fn status(&self, _: tonic::Request<StatusRequest>) -> Result<tonic::Response<StatusResponse>, Status> {

@@ -25,6 +25,7 @@ async fn member(folder: &std::path::Path) -> Node<TokioRuntime> {
         cluster_id: CLUSTER,
         node: ALONE,
         initial_members: BTreeSet::from([ALONE]),
+        joins: false,
         raft: RaftOptions {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),

@@ -51,12 +51,12 @@ pub struct Batch<D: Disk> {
 }
 
 impl<D: Disk> Batch<D> {
-    pub(crate) fn new(inner: Arc<Inner<D>>, writer: OwnedMutexGuard<Writer>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner<D>>, writer: OwnedMutexGuard<Writer>) -> Result<Self, StoreError> {
         let (state, view) = {
             let visible = inner.visible();
-            (visible.state, visible.view.clone())
+            (visible.state, visible.view(&inner.backend)?)
         };
-        Batch { inner, writer, view, base: state.revision, state, rows: Vec::new(), meta: BTreeMap::new() }
+        Ok(Batch { inner, writer, view, base: state.revision, state, rows: Vec::new(), meta: BTreeMap::new() })
     }
 
     /// The revision after the requests so far.

@@ -44,6 +44,12 @@ pub enum StoreError {
         /// Where, and what is wrong.
         what: String,
     },
+    /// Somebody reads, for longer than could be waited for. Nothing has happened.
+    #[error("{path} is being read, by a snapshot that is sent perhaps: try again later")]
+    Busy {
+        /// The database's file.
+        path: String,
+    },
 }
 
 /// Why a request was not applied.

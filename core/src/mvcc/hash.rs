@@ -68,7 +68,7 @@ impl<D: Disk> Store<D> {
             let visible = self.inner.visible();
             let at = visible.state.readable().resolve(revision)?;
             let compacted = visible.state.compact_revision;
-            (at, compacted, visible.index.kept_up_to(compacted), visible.view.clone())
+            (at, compacted, visible.index.kept_up_to(compacted), visible.view(&self.inner.backend)?)
         };
         let mut kept = kept.into_iter().peekable();
         let mut hash = 0;

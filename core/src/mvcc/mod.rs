@@ -26,6 +26,7 @@ mod backend;
 mod batch;
 mod compaction;
 mod compare;
+mod defragment;
 mod error;
 mod hash;
 mod index;

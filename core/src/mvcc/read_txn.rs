@@ -29,9 +29,10 @@ impl<D: Disk> Store<D> {
         let (succeeded, current, selections, view) = {
             let visible = self.inner.visible();
             let readable = visible.state.readable();
+            let view = visible.view(&self.inner.backend)?;
             let mut succeeded = true;
             for compare in &txn.compare {
-                succeeded = holds(&visible.index, readable.current, &*visible.view, compare)?;
+                succeeded = holds(&visible.index, readable.current, &*view, compare)?;
                 if !succeeded {
                     break;
                 }
@@ -41,7 +42,7 @@ impl<D: Disk> Store<D> {
             ranges().try_for_each(|range| check_range_revision(readable, range.revision))?;
             let selections =
                 ranges().map(|range| select(&visible.index, readable, range)).collect::<Result<Vec<_>, _>>()?;
-            (succeeded, readable.current, selections, visible.view.clone())
+            (succeeded, readable.current, selections, view)
         };
         let mut responses = Vec::with_capacity(selections.len());
         for selection in selections {

@@ -60,7 +60,7 @@ impl<D: Disk> Store<D> {
         let visible = self.inner.visible();
         Ok(StoreSnapshot {
             inner: self.inner.clone(),
-            view: visible.view.clone(),
+            view: visible.view(&self.inner.backend)?,
             state: visible.state,
             meta: visible.meta.clone(),
             next: Next::Header,

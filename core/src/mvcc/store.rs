@@ -91,9 +91,10 @@ impl<D: Disk> std::fmt::Debug for Store<D> {
 }
 
 pub(crate) struct Inner<D: Disk> {
-    pub(crate) db: Database,
+    /// Locked as a whole only while the file is made shorter.
+    pub(crate) db: RwLock<Database>,
     pub(crate) backend: Arc<Backend<D::File>>,
-    visible: RwLock<Visible<D::File>>,
+    pub(crate) visible: RwLock<Visible<D::File>>,
     /// What others keep here, as of the last durable commit that has settled.
     durable: Mutex<Meta>,
     /// Bytes of the rows. Changed by the one writer only.
@@ -116,7 +117,18 @@ pub(crate) struct Visible<F> {
     pub(crate) index: Index,
     pub(crate) state: State,
     pub(crate) meta: Meta,
-    pub(crate) view: Arc<View<F>>,
+    /// There is none only while the file is made shorter, and after that has failed, with the store.
+    pub(crate) view: Option<Arc<View<F>>>,
+}
+
+impl<F: File> Visible<F> {
+    /// The rows. Whoever comes while the file is made shorter has waited for the lock.
+    pub(crate) fn view(&self, backend: &Backend<F>) -> Result<Arc<View<F>>, StoreError> {
+        match &self.view {
+            Some(view) => Ok(view.clone()),
+            None => Err(backend.check().expect_err("the view is missing only after a failure")),
+        }
+    }
 }
 
 /// The numbers that a store is known by.
@@ -209,9 +221,9 @@ impl<D: Disk> Store<D> {
     pub async fn open(disk: &D, dir: &str, options: Options) -> Result<Self, StoreError> {
         let Recovered { db, backend, view, index, state, meta, writer, row_bytes } =
             recover(disk, dir, options).await?;
-        let visible = Visible { index, state, meta: meta.clone(), view };
+        let visible = Visible { index, state, meta: meta.clone(), view: Some(view) };
         let inner = Inner {
-            db,
+            db: RwLock::new(db),
             backend,
             visible: RwLock::new(visible),
             durable: Mutex::new(meta),
@@ -256,14 +268,14 @@ impl<D: Disk> Store<D> {
         self.inner.backend.check()?;
         let (selection, view) = {
             let visible = self.inner.visible();
-            (select(&visible.index, visible.state.readable(), request)?, visible.view.clone())
+            (select(&visible.index, visible.state.readable(), request)?, visible.view(&self.inner.backend)?)
         };
         Ok(selection.fetch(&*view)?)
     }
 
     /// Begins a batch of changes, once there is no other writer.
     pub async fn begin(&self) -> Result<Batch<D>, StoreError> {
-        Ok(Batch::new(self.inner.clone(), self.inner.writer().await?))
+        Batch::new(self.inner.clone(), self.inner.writer().await?)
     }
 
     /// Makes everything that was committed durable. Reads go on meanwhile; writers wait.
@@ -300,6 +312,10 @@ impl<D: Disk> Inner<D> {
         self.visible.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn db(&self) -> RwLockReadGuard<'_, Database> {
+        self.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn state(&self) -> State {
         self.visible().state
     }
@@ -319,7 +335,7 @@ impl<D: Disk> Inner<D> {
         Ok(writer)
     }
 
-    async fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
+    pub(crate) async fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
         self.backend.check()?;
         if writer.unsettled.is_some() {
             self.backend.settle().await?;
@@ -328,34 +344,43 @@ impl<D: Disk> Inner<D> {
         Ok(())
     }
 
-    /// Runs a durable commit where it may block, then waits until it has settled. The right to write goes with the
-    /// commit, so that a caller who gives up does not let the next writer begin in the middle of it.
+    /// Runs a durable commit where it may block, then waits until it has settled.
     pub(crate) async fn durably<R: AsyncRuntime>(
         &self,
-        mut writer: OwnedMutexGuard<Writer>,
+        writer: OwnedMutexGuard<Writer>,
         commit: impl FnOnce(&mut Writer) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
+        let (mut writer, ()) = self.apart::<R, ()>(writer, commit).await?;
+        self.settle(&mut writer).await
+    }
+
+    /// Runs a durable commit where it may block; it has yet to settle. The right to write goes with the commit, so that a
+    /// caller who gives up does not let the next writer begin in the middle of it.
+    pub(crate) async fn apart<R: AsyncRuntime, T: Send + 'static>(
+        &self,
+        mut writer: OwnedMutexGuard<Writer>,
+        commit: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(OwnedMutexGuard<Writer>, T), StoreError> {
         let ran = R::spawn_blocking(move || {
             let committed = commit(&mut writer);
             (writer, committed)
         });
-        let (mut writer, committed) = ran.await.map_err(|source| {
+        let (writer, committed) = ran.await.map_err(|source| {
             self.backend.fail(format_args!("a durable commit did not end: {source}"));
             StoreError::Io { operation: "commit to", path: self.backend.path().to_owned(), source }
         })?;
-        committed?;
-        self.settle(&mut writer).await
+        Ok((writer, committed?))
     }
 
     /// Begins a transaction that the next durable one makes durable.
     pub(crate) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
-        let mut txn = self.db.begin_write()?;
+        let mut txn = self.db().begin_write()?;
         txn.set_durability(Durability::None)?;
         Ok(txn)
     }
 
     pub(crate) fn begin_durable(&self) -> Result<WriteTransaction, StoreError> {
-        let mut txn = self.db.begin_write().map_err(|error| self.database_error(error))?;
+        let mut txn = self.db().begin_write().map_err(|error| self.database_error(error))?;
         // Without it, the first open after a crash repairs the file, and reads all of it twice more than the check does.
         txn.set_quick_repair(true);
         Ok(txn)
@@ -375,10 +400,10 @@ impl<D: Disk> Inner<D> {
 
     /// Lets readers see the last commit: its rows and `change`, at once.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Visible<D::File>)) -> Result<(), StoreError> {
-        let view = View::open(&self.db, &self.backend)?;
+        let view = View::open(&self.db(), &self.backend)?;
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut visible);
-        let old = std::mem::replace(&mut visible.view, view);
+        let old = visible.view.replace(view);
         drop(visible);
         drop(old);
         Ok(())

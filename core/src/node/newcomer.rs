@@ -14,8 +14,10 @@ use crate::raft::NodeId;
 use crate::raft::message::{PeerReply, PeerRequest, decode, encode};
 use crate::runtime::{Runtime, Transport};
 
-/// How often somebody is asked who does not listen.
+/// How often, within the limit, somebody is asked who does not listen.
 const TRIES: u32 = 20;
+/// How often, within the limit, an answer is waited for that does not come.
+const LOST: u32 = 4;
 
 /// One of the others that knows this member; nobody, if all have said no or not answered within the limit.
 pub(super) async fn known_by<R: Runtime>(
@@ -24,7 +26,8 @@ pub(super) async fn known_by<R: Runtime>(
     limit: Duration,
 ) -> Option<NodeId> {
     let answer = async |other| loop {
-        if let Ok(reply) = transport.call(other, encode(&PeerRequest::<R>::KnowsMe)).await
+        let asked = transport.call(other, encode(&PeerRequest::<R>::KnowsMe));
+        if let Ok(Ok(reply)) = R::timeout(limit / LOST, asked).await
             && let Ok(PeerReply::<R>::KnowsYou(known)) = decode(&reply)
         {
             return known.then_some(other);

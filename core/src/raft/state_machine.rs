@@ -127,6 +127,17 @@ pub(crate) async fn flush<R: Runtime>(store: &Store<R::Disk>, log: &LogStore<R>)
     Ok(())
 }
 
+/// Makes the store's file as short as it can be, and with it everything applied durable, as [`flush`] does.
+///
+/// # Errors
+/// The store's or the log's.
+pub(crate) async fn defragment<R: Runtime>(store: &Store<R::Disk>, log: &LogStore<R>) -> io::Result<()> {
+    let committed = || R::CrashPoints::reached(CrashPoint::Defragment);
+    store.defragment::<R, io::Error, _, _>(|| async { Ok(log.barrier().await?) }, committed).await?;
+    log.release(Progress::<R>::read(store.durable_meta(APPLIED)?)?.index());
+    Ok(())
+}
+
 impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
     type SnapshotData = SnapshotData<R>;
     type SnapshotBuilder = SnapshotBuilder<R>;

@@ -24,17 +24,20 @@ pub enum CrashPoint {
     SnapshotInstall,
     /// A compaction is applied, and the rows that it gave up are not all removed.
     Compaction,
+    /// The store's file is made shorter, and that is not durable yet.
+    Defragment,
 }
 
 impl CrashPoint {
     /// All of them.
-    pub const ALL: [CrashPoint; 6] = [
+    pub const ALL: [CrashPoint; 7] = [
         CrashPoint::WalAppend,
         CrashPoint::WalSync,
         CrashPoint::Apply,
         CrashPoint::SnapshotBuild,
         CrashPoint::SnapshotInstall,
         CrashPoint::Compaction,
+        CrashPoint::Defragment,
     ];
 
     /// The name used in plans.
@@ -46,6 +49,7 @@ impl CrashPoint {
             CrashPoint::SnapshotBuild => "snapshot-build",
             CrashPoint::SnapshotInstall => "snapshot-install",
             CrashPoint::Compaction => "compaction",
+            CrashPoint::Defragment => "defragment",
         }
     }
 }

@@ -156,6 +156,7 @@ fn node_options(options: &Options, identity: &Identity) -> NodeOptions {
         cluster_id: identity.cluster_id,
         node: identity.member_id,
         initial_members: identity.peer_urls.keys().copied().collect(),
+        joins: false,
         raft: options.raft.clone(),
         wal: Default::default(),
         store: Default::default(),

@@ -100,6 +100,13 @@ pub(super) const TRANSFER: Family =
     Family { kind: FamilyKind::Transfer, count: [1, 4], for_ms: [200, 1_000], brief_percent: 0, aims: &[] };
 pub(super) const SNAPSHOT: Family =
     Family { kind: FamilyKind::Snapshot, count: [1, 4], for_ms: [200, 1_000], brief_percent: 0, aims: ANYBODY_OR_ALL };
+pub(super) const DEFRAGMENT: Family = Family {
+    kind: FamilyKind::Defragment,
+    count: [1, 4],
+    for_ms: [200, 1_000],
+    brief_percent: 0,
+    aims: ANYBODY_OR_ALL,
+};
 pub(super) const CRASH_AT: Family = Family {
     // Snapshots and compactions are rare: whoever builds one, installs one or compacts dies the first time.
     kind: FamilyKind::CrashAt {
@@ -110,12 +117,13 @@ pub(super) const CRASH_AT: Family = Family {
             (3, (CrashPoint::SnapshotBuild, [1, 2])),
             (5, (CrashPoint::SnapshotInstall, [1, 1])),
             (3, (CrashPoint::Compaction, [1, 2])),
+            (2, (CrashPoint::Defragment, [1, 1])),
         ],
     },
     count: [2, 5],
-    for_ms: [800, 4_000],
+    for_ms: [1_500, 6_000],
     brief_percent: 0,
-    aims: &[(2, Aim::Leader), (1, Aim::Follower), (2, Aim::Member), (3, Aim::Everyone)],
+    aims: &[(2, Aim::Leader), (1, Aim::Follower), (2, Aim::Member), (4, Aim::Everyone)],
 };
 pub(super) const DRIFT: Family = Family {
     kind: FamilyKind::Drift { ppm: [DECLARED_PPM / 4, DECLARED_PPM] },
@@ -187,3 +195,18 @@ pub(super) const ASTRAY: Family = Family {
     brief_percent: 0,
     aims: ANYBODY,
 };
+pub(super) const LOSE_DISK: Family =
+    Family { kind: FamilyKind::LoseDisk, count: [1, 2], for_ms: [1_500, 4_000], brief_percent: 0, aims: ANYBODY };
+pub(super) const MEMBER_ADD: Family =
+    Family { kind: FamilyKind::MemberAdd, count: [1, 2], for_ms: [1_000, 4_000], brief_percent: 0, aims: &[] };
+pub(super) const LEARNER_PROMOTION: Family = Family {
+    kind: FamilyKind::LearnerPromotion { learn_ms: [200, 2_000] },
+    count: [1, 2],
+    for_ms: [2_500, 6_000],
+    brief_percent: 0,
+    aims: &[],
+};
+pub(super) const MEMBER_REMOVE: Family =
+    Family { kind: FamilyKind::MemberRemove, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: ANYBODY };
+pub(super) const MEMBER_REPLACE: Family =
+    Family { kind: FamilyKind::MemberReplace, count: [1, 2], for_ms: [1_500, 5_000], brief_percent: 0, aims: ANYBODY };

@@ -21,7 +21,7 @@ use crate::seeds::Shard;
 use crate::sweep::{Finished, Job, sweep};
 
 /// Each scenario's seeds unless others are asked for: so many that the catalogue takes about a minute on two cores.
-pub(crate) const SEEDS: Range<u64> = 0..40;
+pub(crate) const SEEDS: Range<u64> = 0..32;
 
 pub(crate) fn run(args: &RunArgs, runner: Runner, stop: &AtomicBool, out: &mut impl Write) -> Result<Exit, Failure> {
     let RunArgs { scenarios, sweep: SweepArgs { seeds, shard, verify_every, out: folder, common } } = args;

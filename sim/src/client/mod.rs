@@ -14,6 +14,7 @@ use seedbed_core::raft::NodeId;
 use self::direct::Direct;
 use self::grpc::Grpc;
 use crate::clock::true_now_ns;
+use crate::cluster::Roster;
 use crate::history::{Ask, Outcome, Recorder, Request, Server};
 use crate::network::Network;
 use crate::plan::{Step, WorkloadPlan};
@@ -67,7 +68,7 @@ impl Access {
 /// A client of the cluster.
 pub struct Client {
     id: u32,
-    members: u64,
+    roster: Roster,
     /// The member that it talks to: a client stays while it is answered, and moves on when it is not.
     member: NodeId,
     timeout: Duration,
@@ -85,27 +86,27 @@ impl Client {
     pub fn new(
         id: u32,
         seed: u64,
-        members: u64,
+        roster: Roster,
         plan: &WorkloadPlan,
         network: Network,
         recorder: Rc<RefCell<Recorder>>,
     ) -> Self {
         let mut rng = rng::stream(seed, "client", u64::from(id));
-        let member = NodeId(rng.between(1, members));
+        let member = any(&roster, &mut rng);
         let generator = Some(Generator::new(rng::stream(seed, "workload", u64::from(id)), plan));
         let timeout = Duration::from_millis(plan.timeout_ms);
         let access = match Way::of(u64::from(id), plan) {
             Way::Direct => Access::Direct(Direct::new(id, network)),
             Way::Grpc => Access::Grpc(Grpc::new(id, network)),
         };
-        Client { id, members, member, timeout, think_ms: plan.think_ms, access, rng, generator, drawn: 0, recorder }
+        Client { id, roster, member, timeout, think_ms: plan.think_ms, access, rng, generator, drawn: 0, recorder }
     }
 
     /// Carries out that many operations, and notes down what it does.
     pub async fn run(mut self, operations: u32, notes: Notes) {
         for _ in 0..operations {
             if self.rng.chance(100) {
-                self.member = NodeId(self.rng.between(1, self.members));
+                self.member = any(&self.roster, &mut self.rng);
             }
             notes.note(self.id, self.drawn + 1, self.member);
             self.operation().await;
@@ -137,7 +138,7 @@ impl Client {
             Outcome::Ok(response) => generator.saw(&response),
             Outcome::Failed { .. } => {}
             Outcome::Unknown => {
-                self.member = NodeId(self.member.0 % self.members + 1);
+                self.member = after(&self.roster, self.member);
                 // Not to spend all operations on members that refuse at once.
                 madsim::time::sleep(BACKOFF).await;
             }
@@ -166,4 +167,17 @@ impl Client {
         tracing::debug!("{operation}");
         outcome
     }
+}
+
+/// One of the members.
+fn any(roster: &Roster, rng: &mut Pcg64) -> NodeId {
+    let roster = roster.borrow();
+    roster[rng.between(1, roster.len() as u64) as usize - 1]
+}
+
+/// The member after this one, which need not be one any more.
+fn after(roster: &Roster, member: NodeId) -> NodeId {
+    let roster = roster.borrow();
+    let next = roster.iter().find(|other| **other > member).or(roster.first());
+    *next.expect("the last voter is not removed")
 }

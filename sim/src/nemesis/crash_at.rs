@@ -1,5 +1,8 @@
 //! Processes that die at a place in their own code.
 
+use std::collections::BTreeSet;
+
+use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::CrashPoint;
 
 use super::Nemesis;
@@ -13,18 +16,38 @@ pub(super) struct CrashAt {
     target: Target,
     point: CrashPoint,
     nth: u32,
+    armed: BTreeSet<NodeId>,
 }
 
 impl CrashAt {
     pub(super) fn new(place: usize, target: Target, point: CrashPoint, nth: u32) -> Self {
-        CrashAt { place, target, point, nth }
+        CrashAt { place, target, point, nth, armed: BTreeSet::new() }
     }
 }
 
 impl Nemesis for CrashAt {
     fn begin(&mut self, cluster: &mut Cluster) {
         for id in cluster.resolve(self.target) {
+            if !self.armed.insert(id) {
+                continue;
+            }
             crash_points::arm(self.place, id, cluster.sim_node(id), self.point, self.nth);
+            // What nobody does by himself often enough, or at all, is asked for. It does not end well.
+            match self.point {
+                CrashPoint::SnapshotBuild => cluster.with_node(id, |node| async move {
+                    let _ = node.snapshot().await;
+                }),
+                CrashPoint::Defragment => cluster.with_node(id, |node| async move {
+                    let _ = node.defragment().await;
+                }),
+                _ => {}
+            }
+        }
+    }
+
+    fn proceed(&mut self, cluster: &mut Cluster) {
+        if self.target == Target::Everyone {
+            self.begin(cluster);
         }
     }
 

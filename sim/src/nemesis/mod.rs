@@ -5,12 +5,18 @@
 
 mod crash;
 mod crash_at;
+mod defragment;
 mod disk_damage;
 mod disk_errors;
 mod disturbance;
 mod drift;
 mod fsync;
 mod jump;
+mod lose_disk;
+mod member_add;
+mod member_remove;
+mod member_replace;
+mod operator;
 mod partition;
 mod pause;
 mod skew;
@@ -31,6 +37,9 @@ use crate::cluster::Cluster;
 use crate::crash_points;
 use crate::disk::DiskFault;
 use crate::plan::{Fault, FaultKind, Part, Target};
+
+/// How often faults look around that follow what happens.
+const TURN_MS: u64 = 40;
 
 /// One fault, under way. Nemeses are told apart by their place in the plan.
 trait Nemesis {
@@ -66,6 +75,7 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::CrashAt { point, .. } => crash_at(*point),
         FaultKind::Transfer => "transfer",
         FaultKind::Snapshot { .. } => "snapshot",
+        FaultKind::Defragment { .. } => "defragment",
         FaultKind::SlowNode { .. } => "slow-node",
         FaultKind::FsyncDelay { .. } => "fsync-delay",
         FaultKind::FsyncStall { .. } => "fsync-stall",
@@ -80,6 +90,11 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::SlowDisk { .. } => "slow-disk",
         FaultKind::BitRot { .. } => "bit-rot",
         FaultKind::MisdirectedWrite { .. } => "misdirected-write",
+        FaultKind::LoseDisk { .. } => "lose-disk",
+        FaultKind::MemberAdd { .. } => "member-add",
+        FaultKind::LearnerPromotion { .. } => "learner-promotion",
+        FaultKind::MemberRemove { .. } => "member-remove",
+        FaultKind::MemberReplace { .. } => "member-replace",
     }
 }
 
@@ -92,6 +107,7 @@ pub(crate) fn crash_at(point: CrashPoint) -> &'static str {
         CrashPoint::SnapshotBuild => "crash-at-snapshot-build",
         CrashPoint::SnapshotInstall => "crash-at-snapshot-install",
         CrashPoint::Compaction => "crash-at-compaction",
+        CrashPoint::Defragment => "crash-at-defragment",
     }
 }
 
@@ -113,6 +129,7 @@ fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
         FaultKind::CrashAt { target, point, nth } => Box::new(crash_at::CrashAt::new(place, *target, *point, *nth)),
         FaultKind::Transfer => Box::new(transfer::Transfer::default()),
         FaultKind::Snapshot { target } => Box::new(snapshot::Snapshot::new(*target)),
+        FaultKind::Defragment { target } => Box::new(defragment::Defragment::new(*target)),
         FaultKind::SlowNode { target, .. } => Box::new(slow_node::SlowNode::new(*target)),
         FaultKind::FsyncDelay { target, sync_us } => Box::new(fsync::FsyncDelay::new(place, *target, *sync_us)),
         FaultKind::FsyncStall { target } => Box::new(fsync::FsyncStall::new(place, *target)),
@@ -129,6 +146,11 @@ fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
         FaultKind::SlowDisk { target, delay_us } => errors(place, *target, DiskFault::Slow(*delay_us)),
         FaultKind::BitRot { target, part, bits, .. } => damage(*target, *part, Damage::Rot(*bits)),
         FaultKind::MisdirectedWrite { target, part, .. } => damage(*target, *part, Damage::Astray),
+        FaultKind::LoseDisk { target } => Box::new(lose_disk::LoseDisk::new(*target)),
+        FaultKind::MemberAdd { member } => Box::new(member_add::MemberAdd::new(*member, 0)),
+        FaultKind::LearnerPromotion { member, learn_ms } => Box::new(member_add::MemberAdd::new(*member, *learn_ms)),
+        FaultKind::MemberRemove { target } => Box::new(member_remove::MemberRemove::new(*target)),
+        FaultKind::MemberReplace { target, member } => Box::new(member_replace::MemberReplace::new(*target, *member)),
     }
 }
 
@@ -175,7 +197,12 @@ fn schedule(faults: &[Fault]) -> Vec<Event> {
                 events.push(Event { at_ms: turn_ms, place, stage: Stage::Proceed });
             }
         }
-        if fault.fault.damages().is_some() {
+        if fault.fault.changes_members() || matches!(fault.fault, FaultKind::CrashAt { .. }) {
+            let turns = (1..).map(|turn| at_ms + turn * TURN_MS);
+            let turns = turns.take_while(|turn_ms| *turn_ms < at_ms + fault.for_ms);
+            events.extend(turns.map(|at_ms| Event { at_ms, place, stage: Stage::Proceed }));
+        }
+        if fault.fault.damages().is_some() || matches!(fault.fault, FaultKind::LoseDisk { .. }) {
             events.push(Event { at_ms: at_ms + fault.for_ms / 2, place, stage: Stage::Return });
         }
         events.push(Event { at_ms: at_ms + fault.for_ms, place, stage: Stage::End });

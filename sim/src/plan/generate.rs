@@ -106,6 +106,8 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
         on.push(possible[draw("last-family").within([0, possible.len() as u64 - 1]) as usize]);
     }
 
+    // Who comes first finds most room.
+    on.sort_by_key(|family| draw(&format!("{}/turn", family.kind.name())).within([0, u64::MAX]));
     let moments = moments(ranges.moments, act_ms, &mut draw("moments"));
     let mut down = Downtime::default();
     let mut faults = Vec::new();
@@ -123,6 +125,8 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
         }
     }
     faults.sort_by_key(|fault| fault.at_ms);
+    let newcomers = faults.iter_mut().filter_map(|fault| fault.fault.newcomer_mut());
+    newcomers.zip(cluster.members + 1..).for_each(|(newcomer, number)| *newcomer = number);
     faults
 }
 
@@ -189,6 +193,7 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], 
         }
         FamilyKind::Transfer => FaultKind::Transfer,
         FamilyKind::Snapshot => FaultKind::Snapshot { target },
+        FamilyKind::Defragment => FaultKind::Defragment { target },
         FamilyKind::SlowNode { run_ms, stop_ms } => {
             FaultKind::SlowNode { target, run_ms: d.within(run_ms), stop_ms: d.within(stop_ms) }
         }
@@ -225,6 +230,14 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], 
             let (part, rest_ms) = d.part(rest_ms);
             FaultKind::MisdirectedWrite { target, part, rest_ms }
         }
+        FamilyKind::LoseDisk => FaultKind::LoseDisk { target },
+        // Who comes is numbered when it is known who comes before.
+        FamilyKind::MemberAdd => FaultKind::MemberAdd { member: 0 },
+        FamilyKind::LearnerPromotion { learn_ms } => {
+            FaultKind::LearnerPromotion { member: 0, learn_ms: d.within(learn_ms) }
+        }
+        FamilyKind::MemberRemove => FaultKind::MemberRemove { target },
+        FamilyKind::MemberReplace => FaultKind::MemberReplace { target, member: 0 },
     };
     Fault { at_ms, for_ms, fault }
 }

@@ -68,6 +68,17 @@ impl Plan {
         })
     }
 
+    /// Whether others take part in the end than in the beginning.
+    pub fn changes_members(&self) -> bool {
+        self.faults.iter().any(|fault| fault.fault.changes_members())
+    }
+
+    /// Whether there is a member of this number, at some time.
+    pub(crate) fn has_member(&self, member: u64) -> bool {
+        (1..=self.cluster.members).contains(&member)
+            || self.faults.iter().any(|fault| fault.fault.newcomer() == Some(member))
+    }
+
     /// Whether the medium of some disk is damaged.
     pub fn damages_disks(&self) -> bool {
         self.faults.iter().any(|fault| fault.fault.damages().is_some())
@@ -326,9 +337,9 @@ pub enum FaultKind {
         by_ms: u64,
     },
     /// The process dies when it comes to a place in its code, if it does while the fault lasts, and is started again at the
-    /// end of it.
+    /// end of it. Whoever is to die while it builds a snapshot, or defragments, is asked to.
     CrashAt {
-        /// Who.
+        /// Who; of everyone, also those who come later.
         target: Target,
         /// Where.
         point: CrashPoint,
@@ -340,6 +351,11 @@ pub enum FaultKind {
     /// A snapshot is built out of turn.
     Snapshot {
         /// By whom.
+        target: Target,
+    },
+    /// The store's file is made shorter, out of turn.
+    Defragment {
+        /// Whose.
         target: Target,
     },
     /// The process gets the processor by turns only.
@@ -445,6 +461,37 @@ pub enum FaultKind {
         /// How long the target goes on.
         rest_ms: u64,
     },
+    /// The process dies, and everything on its disk is gone. It is down for half of `for_ms`, and then started again as if it
+    /// were new: it has to be refused, and stays out.
+    LoseDisk {
+        /// Who: one member.
+        target: Target,
+    },
+    /// A new member is added, starts on an empty disk, and is made a voter once it is in sync, if that comes about while the
+    /// fault lasts.
+    MemberAdd {
+        /// Its number, which nobody has had before: beyond those of the cluster.
+        member: u64,
+    },
+    /// A new member is added, stays a learner for a while, and is made a voter then.
+    LearnerPromotion {
+        /// Its number, as of a `member-add`.
+        member: u64,
+        /// How long it stays a learner.
+        learn_ms: u64,
+    },
+    /// A member is removed. Its process runs on until the end of the fault, and then dies for good.
+    MemberRemove {
+        /// Who: one member.
+        target: Target,
+    },
+    /// A member is removed, and its process ends at once; a new one is added in its place, and made a voter.
+    MemberReplace {
+        /// Who goes: one member.
+        target: Target,
+        /// The number of the one that comes, as of a `member-add`.
+        member: u64,
+    },
 }
 
 impl FaultKind {
@@ -468,7 +515,9 @@ impl FaultKind {
             | FaultKind::Reorder { .. }
             | FaultKind::Duplicate { .. }
             | FaultKind::Reset { .. }
-            | FaultKind::Transfer => None,
+            | FaultKind::Transfer
+            | FaultKind::MemberAdd { .. }
+            | FaultKind::LearnerPromotion { .. } => None,
             FaultKind::Isolate { target }
             | FaultKind::OneWay { target }
             | FaultKind::Shut { target }
@@ -481,15 +530,54 @@ impl FaultKind {
             | FaultKind::SlowDisk { target, .. }
             | FaultKind::BitRot { target, .. }
             | FaultKind::MisdirectedWrite { target, .. }
+            | FaultKind::LoseDisk { target }
+            | FaultKind::MemberRemove { target }
+            | FaultKind::MemberReplace { target, .. }
             | FaultKind::Crash { target }
             | FaultKind::CrashAt { target, .. }
             | FaultKind::CrashUnflushed { target, .. }
             | FaultKind::Pause { target }
             | FaultKind::SlowNode { target, .. }
             | FaultKind::Snapshot { target }
+            | FaultKind::Defragment { target }
             | FaultKind::Drift { target, .. }
             | FaultKind::Skew { target, .. }
             | FaultKind::Jump { target, .. } => Some(target),
+        }
+    }
+
+    /// The number of the member that comes with it.
+    pub(crate) fn newcomer(&self) -> Option<u64> {
+        match *self {
+            FaultKind::MemberAdd { member }
+            | FaultKind::LearnerPromotion { member, .. }
+            | FaultKind::MemberReplace { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
+    /// The same, to be given another one.
+    pub(crate) fn newcomer_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            FaultKind::MemberAdd { member }
+            | FaultKind::LearnerPromotion { member, .. }
+            | FaultKind::MemberReplace { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
+    /// Whether others take part afterwards than before.
+    pub(crate) fn changes_members(&self) -> bool {
+        self.newcomer().is_some() || matches!(self, FaultKind::MemberRemove { .. })
+    }
+
+    /// Who is lost to the cluster for good: its disk is not what it was, or gone, or it is no member any more.
+    pub(crate) fn loses(&self) -> Option<Target> {
+        match *self {
+            FaultKind::LoseDisk { target }
+            | FaultKind::MemberRemove { target }
+            | FaultKind::MemberReplace { target, .. } => Some(target),
+            _ => self.damages(),
         }
     }
 

@@ -194,6 +194,7 @@ pub enum FamilyKind {
     },
     Transfer,
     Snapshot,
+    Defragment,
     SlowNode {
         run_ms: Span,
         stop_ms: Span,
@@ -235,6 +236,13 @@ pub enum FamilyKind {
     MisdirectedWrite {
         rest_ms: Span,
     },
+    LoseDisk,
+    MemberAdd,
+    LearnerPromotion {
+        learn_ms: Span,
+    },
+    MemberRemove,
+    MemberReplace,
 }
 
 impl FamilyKind {
@@ -257,6 +265,7 @@ impl FamilyKind {
             FamilyKind::CrashAt { .. } => "crash-at",
             FamilyKind::Transfer => "transfer",
             FamilyKind::Snapshot => "snapshot",
+            FamilyKind::Defragment => "defragment",
             FamilyKind::SlowNode { .. } => "slow-node",
             FamilyKind::FsyncDelay { .. } => "fsync-delay",
             FamilyKind::FsyncStall => "fsync-stall",
@@ -271,6 +280,11 @@ impl FamilyKind {
             FamilyKind::SlowDisk { .. } => "slow-disk",
             FamilyKind::BitRot { .. } => "bit-rot",
             FamilyKind::MisdirectedWrite { .. } => "misdirected-write",
+            FamilyKind::LoseDisk => "lose-disk",
+            FamilyKind::MemberAdd => "member-add",
+            FamilyKind::LearnerPromotion { .. } => "learner-promotion",
+            FamilyKind::MemberRemove => "member-remove",
+            FamilyKind::MemberReplace => "member-replace",
         }
     }
 
@@ -288,7 +302,7 @@ impl FamilyKind {
     pub(super) fn least_members(self) -> u64 {
         match self {
             FamilyKind::Ring => 4,
-            _ if self.between_members() || self.damages() => 2,
+            _ if self.between_members() || self.loses() => 2,
             _ => 1,
         }
     }
@@ -307,9 +321,16 @@ impl FamilyKind {
         )
     }
 
-    /// Whether it leaves a disk damaged, and so needs others that have the same data.
-    fn damages(self) -> bool {
-        matches!(self, FamilyKind::BitRot { .. } | FamilyKind::MisdirectedWrite { .. })
+    /// Whether it takes what a member has, and so needs others that have the same data.
+    fn loses(self) -> bool {
+        matches!(
+            self,
+            FamilyKind::BitRot { .. }
+                | FamilyKind::MisdirectedWrite { .. }
+                | FamilyKind::LoseDisk
+                | FamilyKind::MemberRemove
+                | FamilyKind::MemberReplace
+        )
     }
 }
 

@@ -47,6 +47,8 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 1 << 32;
 /// A clock at half its speed, or half as fast again.
 const DRIFT_PPM_MAX: u64 = 500_000;
+/// The greatest number of a member: the trace and the network's random streams tell members by half a word.
+const MEMBER_MAX: u64 = u32::MAX as u64;
 /// The bits of a sector.
 const ROTTEN_BITS_MAX: u64 = 8 * 512;
 
@@ -175,7 +177,12 @@ impl Plan {
             at_us = step.at_us;
             within(format_args!("{path}.client"), step.client, 1, u64::from(self.workload.clients))?;
             within(format_args!("{path}.nth"), step.nth, 1, OPERATIONS_MAX)?;
-            member(format_args!("{path}.member"), step.member, self.cluster.members)?;
+            ensure(self.has_member(step.member), format_args!("{path}.member"), || {
+                format!(
+                    "there is no member {} in a cluster of {}, numbered from 1, and none comes",
+                    step.member, self.cluster.members
+                )
+            })?;
             if let Some(before) = last.insert(step.client, step.nth) {
                 ensure(step.nth > before, format_args!("{path}.nth"), || {
                     format!("client {} has come to its operation {before} already", step.client)
@@ -188,6 +195,7 @@ impl Plan {
     fn validate_faults(&self) -> Result<(), PlanError> {
         let mut down = Downtime::default();
         let mut at_ms = 0;
+        let mut newcomers = BTreeMap::new();
         for (i, fault) in self.faults.iter().enumerate() {
             let path = format!("faults[{i}]");
             within(format_args!("{path}.at_ms"), fault.at_ms, 0, TIME_MS_MAX)?;
@@ -197,13 +205,20 @@ impl Plan {
             })?;
             at_ms = fault.at_ms;
             fault.validate(&path, self.cluster.members)?;
+            if let Some(member) = fault.fault.newcomer()
+                && let Some(other) = newcomers.insert(member, i)
+            {
+                let reason = format!("member {member} has come by faults[{other}]: a number is not given again");
+                return Err(PlanError::new(path, reason));
+            }
             if let Some((other, target)) = down.clash(fault) {
                 let reason = format!("{target} is still down or stopped by faults[{other}] at {at_ms} ms");
                 return Err(PlanError::new(path, reason));
             }
             if !down.spares_majority(fault, self.cluster.members) {
                 let reason = format!(
-                    "the disks of more than a minority of {} members would be damaged: what all of a quorum have lost,                      nobody can bring back",
+                    "more than a minority of {} members would be removed, or have their disks damaged or lost: what all of \
+                     a quorum have lost, nobody can bring back",
                     self.cluster.members
                 );
                 return Err(PlanError::new(path, reason));
@@ -316,6 +331,7 @@ impl Fault {
                 "a cluster of one has nobody to hand over to".to_owned()
             }),
             FaultKind::Snapshot { target } => aimed("snapshot", *target),
+            FaultKind::Defragment { target } => aimed("defragment", *target),
             FaultKind::SlowNode { target, run_ms, stop_ms } => {
                 aimed("slow-node", *target)?;
                 within(field("slow-node", "run_ms"), *run_ms, 1, TIME_MS_MAX)?;
@@ -364,6 +380,17 @@ impl Fault {
                 alone(field("misdirected-write", "target"), *target, members)?;
                 within(field("misdirected-write", "rest_ms"), *rest_ms, 0, TIME_MS_MAX)
             }
+            FaultKind::LoseDisk { target } => alone(field("lose-disk", "target"), *target, members),
+            FaultKind::MemberAdd { member } => new(field("member-add", "member"), *member, members),
+            FaultKind::LearnerPromotion { member, learn_ms } => {
+                new(field("learner-promotion", "member"), *member, members)?;
+                within(field("learner-promotion", "learn_ms"), *learn_ms, 0, TIME_MS_MAX)
+            }
+            FaultKind::MemberRemove { target } => alone(field("member-remove", "target"), *target, members),
+            FaultKind::MemberReplace { target, member } => {
+                alone(field("member-replace", "target"), *target, members)?;
+                new(field("member-replace", "member"), *member, members)
+            }
         }
     }
 
@@ -377,26 +404,31 @@ impl Fault {
         match self.fault {
             FaultKind::Crash { target }
             | FaultKind::Pause { target }
-            | FaultKind::CrashAt { target, .. }
             | FaultKind::SlowNode { target, .. }
+            | FaultKind::LoseDisk { target }
             | FaultKind::CrashUnflushed { target, .. } => Some(target),
             _ => self.fault.damages(),
         }
     }
 
-    /// Whom the fault may take down: a member stops when its disk fails it.
+    /// Whom the fault may take down: a member stops when its disk fails it, and dies at a point if it comes there.
     fn may_down(&self) -> Option<Target> {
         match self.fault {
             FaultKind::FsyncFailure { target, .. }
             | FaultKind::IoError { target, .. }
-            | FaultKind::NoSpace { target } => Some(target),
+            | FaultKind::NoSpace { target }
+            | FaultKind::CrashAt { target, .. }
+            | FaultKind::MemberRemove { target }
+            | FaultKind::MemberReplace { target, .. } => Some(target),
             _ => self.downs(),
         }
     }
 
-    /// Until when it may keep them down: a member whose disk is damaged may refuse to start.
+    /// Until when it may keep them down: a member whose disk is damaged may refuse to start. One that has been removed is
+    /// not needed any more.
     fn may_last_ms(&self) -> u64 {
-        if self.fault.damages().is_some() { u64::MAX } else { self.until_ms() }
+        let stays_out = self.fault.loses().is_some() && !self.fault.changes_members();
+        if stays_out { u64::MAX } else { self.until_ms() }
     }
 }
 
@@ -413,7 +445,7 @@ struct Down {
     /// Until when it may be.
     may_last_ms: u64,
     target: Target,
-    damaged: bool,
+    lost: bool,
 }
 
 impl Downtime {
@@ -436,11 +468,11 @@ impl Downtime {
         Some((clash.fault, whom))
     }
 
-    /// Whether a minority of the disks at most is damaged, with this fault too. A member by number is one, however often;
-    /// a leader or a follower may be another one each time.
+    /// Whether a minority of the members at most is lost for good, with this fault too. A member by number is one, however
+    /// often; a leader or a follower may be another one each time.
     fn spares_majority(&self, fault: &Fault, members: u64) -> bool {
-        let Some(target) = fault.fault.damages() else { return true };
-        let earlier = self.0.iter().filter(|down| down.damaged).map(|down| down.target);
+        let Some(target) = fault.fault.loses() else { return true };
+        let earlier = self.0.iter().filter(|down| down.lost).map(|down| down.target);
         let (mut named, mut others) = (BTreeSet::new(), 0);
         for target in earlier.chain([target]) {
             match target {
@@ -451,15 +483,18 @@ impl Downtime {
         named.len() as u64 + others <= (members - 1) / 2
     }
 
-    /// Whether the fault fits beside what is there, with at most `limit` members down at a time, and no more than a minority
-    /// of the disks damaged. Everyone at once always fits where nobody is down.
+    /// Whether the fault fits beside what is there: with at most `limit` members down at a time for sure, at most one more
+    /// perhaps, and no more than a minority lost for good. Everyone at once always fits where nobody is down.
     pub(super) fn admits(&self, fault: &Fault, limit: u64, members: u64) -> bool {
         if fault.may_down().is_none() {
             return true;
         }
-        let (at_ms, until_ms) = (fault.at_ms, fault.may_last_ms());
-        let beside = self.0.iter().filter(|down| down.at_ms < until_ms && at_ms < down.may_last_ms).count() as u64;
-        self.clash(fault).is_none() && beside < limit && self.spares_majority(fault, members)
+        let beside = |until_ms: u64, lasts: fn(&Down) -> u64| {
+            self.0.iter().filter(|down| down.at_ms < until_ms && fault.at_ms < lasts(down)).count() as u64
+        };
+        let surely = fault.downs().is_none() || beside(fault.until_ms(), |down| down.until_ms) < limit;
+        let perhaps = beside(fault.may_last_ms(), |down| down.may_last_ms) < limit + 1;
+        self.clash(fault).is_none() && surely && perhaps && self.spares_majority(fault, members)
     }
 
     pub(super) fn add(&mut self, fault: &Fault) {
@@ -469,8 +504,8 @@ impl Downtime {
     fn add_nth(&mut self, nth: usize, fault: &Fault) {
         if let Some(target) = fault.may_down() {
             let until_ms = if fault.downs().is_some() { fault.until_ms() } else { fault.at_ms };
-            let (may_last_ms, damaged) = (fault.may_last_ms(), fault.fault.damages().is_some());
-            self.0.push(Down { fault: nth, at_ms: fault.at_ms, until_ms, may_last_ms, target, damaged });
+            let (may_last_ms, lost) = (fault.may_last_ms(), fault.fault.loses().is_some());
+            self.0.push(Down { fault: nth, at_ms: fault.at_ms, until_ms, may_last_ms, target, lost });
         }
     }
 }
@@ -540,10 +575,15 @@ fn ring(path: impl fmt::Display, order: &[u64], members: u64) -> Result<(), Plan
     ensure(order.len() as u64 == members, &path, || format!("{} of {members} members are in it", order.len()))
 }
 
+/// The number of a member that comes.
+fn new(path: impl fmt::Display, member: u64, members: u64) -> Result<(), PlanError> {
+    within(path, member, members + 1, MEMBER_MAX)
+}
+
 /// A target of one member, among others that have what it has.
 fn alone(path: impl fmt::Display, target: Target, members: u64) -> Result<(), PlanError> {
     let one = matches!(target, Target::Leader | Target::Follower | Target::Member(_));
-    ensure(one, &path, || "the disks of several members would be damaged at once".to_owned())?;
+    ensure(one, &path, || "several members would be lost at once".to_owned())?;
     aim(path, target, members)
 }
 

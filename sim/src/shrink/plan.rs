@@ -380,7 +380,8 @@ fn fewer_members(plan: &Plan, members: u64) -> Plan {
                 }
             }
         }
-        for step in plan.workload.script.iter_mut().flatten() {
+        let newcomers: Vec<u64> = plan.faults.iter().filter_map(|fault| fault.fault.newcomer()).collect();
+        for step in plan.workload.script.iter_mut().flatten().filter(|step| !newcomers.contains(&step.member)) {
             step.member = other(step.member);
         }
     })

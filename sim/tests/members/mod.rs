@@ -57,6 +57,7 @@ impl Members {
             cluster_id: 0x5eed,
             node: NodeId(0),
             initial_members: ids.iter().copied().collect(),
+            joins: false,
             raft: RaftOptions {
                 heartbeat_interval: Duration::from_millis(100),
                 election_timeout: Duration::from_millis(1000),

@@ -47,6 +47,8 @@ pub(super) enum Failing {
     Settle,
     Write,
     Read,
+    /// Every write and barrier, from this operation on.
+    From(u64),
 }
 
 impl Change {
@@ -168,7 +170,9 @@ impl Disk for MemoryDisk {
 impl MemoryFile {
     fn image(&self, failing: Failing) -> io::Result<MutexGuard<'_, Image>> {
         let image = self.0.lock().unwrap();
-        if image.failing == Some(failing) { Err(io::Error::other("the disk is broken")) } else { Ok(image) }
+        let over = matches!(image.failing, Some(Failing::From(nth)) if image.operations >= nth);
+        let broken = image.failing == Some(failing) || over && matches!(failing, Failing::Write | Failing::Barrier);
+        if broken { Err(io::Error::other("the disk is broken")) } else { Ok(image) }
     }
 
     fn change(&self, change: Change) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, on a disk in memory.
 
 mod damage;
+mod defragment;
 mod disk;
 mod durability;
 mod model;
@@ -18,7 +19,7 @@ use crate::proto::etcdserverpb::*;
 type TestStore = Store<MemoryDisk>;
 
 fn run<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(test)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
 }
 
 async fn open(disk: &MemoryDisk) -> TestStore {

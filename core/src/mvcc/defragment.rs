@@ -1,0 +1,72 @@
+//! Giving back what the file has and does not need.
+//!
+//! Compaction frees pages inside of the file, and the file stays as long as it was. Defragmentation moves what is left
+//! to the front and cuts the rest off. As in etcd, nobody reads or writes meanwhile: whoever comes waits. All that was
+//! committed is durable afterwards.
+
+use std::future::Future;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use openraft::AsyncRuntime;
+use redb::CompactionError;
+
+use super::error::StoreError;
+use super::store::{Inner, Store, View, Writer};
+use crate::runtime::Disk;
+
+/// How often it is tried while somebody reads, and how long it is waited in between: in all, longer than most reads.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl<D: Disk> Store<D> {
+    /// Makes the file as short as it can be, once `prepare` has succeeded; it is asked before each try. Nothing is
+    /// committed from then until the end. Waits for `committed` when all is done and not yet durable.
+    ///
+    /// # Errors
+    /// `Busy`, if somebody reads for too long: the stream of a snapshot, for instance. Nothing has happened then.
+    pub async fn defragment<R, E, P, C>(&self, prepare: impl Fn() -> P, committed: impl Fn() -> C) -> Result<(), E>
+    where
+        R: AsyncRuntime,
+        E: From<StoreError>,
+        P: Future<Output = Result<(), E>>,
+        C: Future<Output = ()>,
+    {
+        for _ in 0..TRIES {
+            let writer = self.inner.writer().await?;
+            prepare().await?;
+            let inner = self.inner.clone();
+            let (mut writer, done) = self.inner.apart::<R, _>(writer, move |writer| inner.shorten(writer)).await?;
+            if done {
+                committed().await;
+                self.inner.settle(&mut writer).await?;
+                return Ok(());
+            }
+            drop(writer);
+            R::sleep(PAUSE).await;
+        }
+        Err(StoreError::Busy { path: self.inner.backend.path().to_owned() }.into())
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    /// Whether nobody was reading, so that it could be done.
+    fn shorten(&self, writer: &mut Writer) -> Result<bool, StoreError> {
+        let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        // It is a reader too.
+        drop(visible.view.take());
+        let done = match db.compact() {
+            Ok(_) => true,
+            Err(CompactionError::TransactionInProgress) => false,
+            Err(error) => return Err(self.database_error(error)),
+        };
+        drop(db);
+        if done {
+            // What it has committed leaves a file that would have to be repaired after a crash.
+            self.commit_durable(self.begin_durable()?, writer, visible.meta.clone())?;
+        }
+        visible.view = Some(View::open(&self.db(), &self.backend)?);
+        Ok(done)
+    }
+}
