@@ -89,7 +89,8 @@ impl Members {
     pub(crate) async fn boot(&mut self, id: u64) -> Result<(), StartError> {
         let attributes = Attributes { name: format!("m{id}"), client_urls: vec![format!("http://10.0.0.{id}:2379")] };
         let directory = Directory { attributes: Some(attributes), ..self.options.directory.clone() };
-        let options = NodeOptions { node: NodeId(id), directory, ..self.options.clone() };
+        let joins = !self.options.initial_members.contains(&NodeId(id));
+        let options = NodeOptions { node: NodeId(id), joins, directory, ..self.options.clone() };
         let transport = self.network.transport(NodeId(id));
         let member = self.member_mut(id);
         if std::mem::take(&mut member.killed) {
@@ -105,6 +106,12 @@ impl Members {
         });
         member.node = Some(starting.await.expect("nobody kills it meanwhile")?);
         Ok(())
+    }
+
+    /// Makes a member that does not run yet, for a cluster that has added it or is about to.
+    pub(crate) fn make(&mut self, id: u64) {
+        let (home, disk) = (create_node(&format!("m{id}")), SimDisk::new(id, [100, 2_000]));
+        self.members.insert(NodeId(id), Member { home, disk, node: None, killed: false, restarts: 0 });
     }
 
     /// Ends a member as its operator does. Its process, and what it serves, live on.
