@@ -233,11 +233,13 @@ impl<R: Runtime> Node<R> {
             counters: counters.clone(),
             limit,
         });
-        // Whoever has no vote has never heard of a leader, and who has no peers has promised them nothing.
+        // Whoever has no vote has never heard of a leader, and who votes alone and for himself has promised others nothing.
+        let alone = raft.voter_ids().eq([options.node]) && log.voted_for().is_none_or(|leader| leader == options.node);
         let votes = match lease {
-            Some(lease) if log.has_vote() && !raft.voter_ids().eq([options.node]) => VoteHold::begin(lease.lease),
+            Some(lease) if log.has_vote() && !alone => VoteHold::begin(lease.lease),
             _ => VoteHold::none(),
         };
+        let holds_votes = votes.until().is_some();
         if let Some(until) = votes.until() {
             raft.runtime_config().elect(false);
             let (raft, stop) = (raft.clone(), stop.clone());
@@ -269,7 +271,7 @@ impl<R: Runtime> Node<R> {
                 Err(error) => return Err(StartError::Raft(error.to_string())),
             }
         }
-        if raft.voter_ids().eq([options.node]) {
+        if raft.voter_ids().eq([options.node]) && !holds_votes {
             // Nobody else can campaign, and a restarted leader does not lead on: without this it would only sit out an
             // election time-out.
             raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
@@ -364,6 +366,12 @@ impl<R: Runtime> Node<R> {
     /// Changes who takes part, if this member leads, and waits until that is committed, for as long as it takes: whoever
     /// gives up waiting does not know whether it was done.
     pub async fn change_membership(&self, change: MembershipChange) -> Result<(), MembershipError> {
+        if let MembershipChange::Add(member) = change
+            && !self.membership().contains(member)
+            && self.knows(member).map_err(|_| MembershipError::Stopped)?
+        {
+            return Err(MembershipError::Used(member));
+        }
         crate::raft::change(&self.raft, change).await
     }
 

@@ -105,7 +105,7 @@ impl Cluster {
     pub fn start(plan: &Plan) -> Self {
         let ids: Vec<_> = (1..=plan.cluster.members).map(NodeId).collect();
         let weather = Weather { latency_us: plan.network.latency_us, loss_permille: plan.network.loss_permille };
-        let network = Network::new(&ids, weather);
+        let network = Network::new(weather);
         let members = ids.iter().map(|&id| (id, Member::new(id, plan.disk.sync_us))).collect();
         let raft = RaftOptions {
             heartbeat_interval: Duration::from_millis(plan.cluster.heartbeat_ms),
@@ -154,6 +154,8 @@ impl Cluster {
         tracing::info!(member = %id, "a new member");
         let sync_us = self.sync_us;
         self.members.entry(id).or_insert_with(|| Member::new(id, sync_us));
+        // The faults of others' links are those of its links to them.
+        self.members.keys().for_each(|&other| self.set_links(other));
         self.boot(id);
     }
 

@@ -20,7 +20,7 @@ struct SimWorld {
 impl SimWorld {
     fn new() -> Self {
         let weather = Weather { latency_us: [50, 2_000], loss_permille: 0 };
-        SimWorld { network: Network::new(&[], weather), members: BTreeMap::new() }
+        SimWorld { network: Network::new(weather), members: BTreeMap::new() }
     }
 
     fn life(&self, node: NodeId) -> Host<MadsimRuntime> {

@@ -20,7 +20,7 @@ use seedbed_sim::{log, trace};
 /// A little of everything: three members call each other, write and crash. Gives the trace's hash and length.
 async fn little_of_everything() -> (u64, u64) {
     let members = [1, 2, 3].map(NodeId);
-    let network = Network::new(&members, Weather { latency_us: [50, 2_000], loss_permille: 20 });
+    let network = Network::new(Weather { latency_us: [50, 2_000], loss_permille: 20 });
     let world: Vec<_> = members
         .map(|id| (id, create_node(&format!("member-{id}")), SimDisk::new(id.0, [10, 3_000])))
         .into_iter()

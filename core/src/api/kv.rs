@@ -99,7 +99,9 @@ impl<R: Runtime> Kv for KvService<R> {
         validate::range(&request).map_err(ApiError::from)?;
         let path = if request.serializable { ReadPath::Serializable } else { asked.unwrap_or_default() };
         self.reads.ready(path, || request.clone(), operation.0).await.map_err(ApiError::from)?;
+        let reading = self.store.reading().await;
         let mut response = self.store.range(&request).map_err(ApiError::from)?;
+        drop(reading);
         self.complete(&mut response.header);
         Ok(tonic::Response::new(response))
     }
@@ -143,7 +145,9 @@ impl<R: Runtime> Kv for KvService<R> {
             // As in etcd: it needs no place in the log.
             let path = if only_serializable(&request) { ReadPath::Serializable } else { ReadPath::ReadIndex };
             self.reads.ready(path, RangeRequest::default, operation.0).await.map_err(ApiError::from)?;
+            let reading = self.store.reading().await;
             let mut response = self.store.read_txn(&request).map_err(ApiError::from)?;
+            drop(reading);
             self.complete(&mut response.header);
             return Ok(tonic::Response::new(response));
         }

@@ -1,18 +1,18 @@
 //! Giving back what the file has and does not need.
 //!
 //! Compaction frees pages inside of the file, and the file stays as long as it was. Defragmentation moves what is left
-//! to the front and cuts the rest off. As in etcd, nobody reads or writes meanwhile: whoever comes waits. All that was
-//! committed is durable afterwards.
+//! to the front and cuts the rest off. As in etcd, nobody reads or writes meanwhile: whoever comes waits, readers at
+//! [`Store::reading`], so that no thread stands still. All that was committed is durable afterwards.
 
 use std::future::Future;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use redb::CompactionError;
 
 use super::error::StoreError;
-use super::store::{Inner, Store, View, Writer};
+use super::store::{Inner, Reading, Store, Writer};
 use crate::runtime::Disk;
 
 /// How often it is tried while somebody reads, and how long it is waited in between: in all, longer than most reads.
@@ -20,6 +20,12 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl<D: Disk> Store<D> {
+    /// The right to read, until it is dropped. Waits while the file is made shorter; whoever reads without it finds the store
+    /// `Busy` then. It must not be kept while waiting for the right to write.
+    pub async fn reading(&self) -> Reading {
+        Arc::clone(&self.inner.readers).read_owned().await
+    }
+
     /// Makes the file as short as it can be, once `prepare` has succeeded; it is asked before each try. Nothing is
     /// committed from then until the end. Waits for `committed` when all is done and not yet durable.
     ///
@@ -35,8 +41,15 @@ impl<D: Disk> Store<D> {
         for _ in 0..TRIES {
             let writer = self.inner.writer().await?;
             prepare().await?;
+            // Last: nobody who reads waits for the right to write.
+            let nobody_reads = self.inner.readers.clone().write_owned().await;
             let inner = self.inner.clone();
-            let (mut writer, done) = self.inner.apart::<R, _>(writer, move |writer| inner.shorten(writer)).await?;
+            let shorten = move |writer: &mut Writer| {
+                let done = inner.shorten(writer);
+                drop(nobody_reads);
+                done
+            };
+            let (mut writer, done) = self.inner.apart::<R, _>(writer, shorten).await?;
             if done {
                 committed().await;
                 self.inner.settle(&mut writer).await?;
@@ -52,10 +65,9 @@ impl<D: Disk> Store<D> {
 impl<D: Disk> Inner<D> {
     /// Whether nobody was reading, so that it could be done.
     fn shorten(&self, writer: &mut Writer) -> Result<bool, StoreError> {
-        let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         // It is a reader too.
-        drop(visible.view.take());
+        drop(self.visible.write().unwrap_or_else(PoisonError::into_inner).view.take());
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         let done = match db.compact() {
             Ok(_) => true,
             Err(CompactionError::TransactionInProgress) => false,
@@ -64,9 +76,10 @@ impl<D: Disk> Inner<D> {
         drop(db);
         if done {
             // What it has committed leaves a file that would have to be repaired after a crash.
-            self.commit_durable(self.begin_durable()?, writer, visible.meta.clone())?;
+            let meta = self.visible().meta.clone();
+            self.commit_durable(self.begin_durable()?, writer, meta)?;
         }
-        visible.view = Some(View::open(&self.db(), &self.backend)?);
+        self.publish(|_| ())?;
         Ok(done)
     }
 }

@@ -44,8 +44,9 @@ pub enum StoreError {
         /// Where, and what is wrong.
         what: String,
     },
-    /// Somebody reads, for longer than could be waited for. Nothing has happened.
-    #[error("{path} is being read, by a snapshot that is sent perhaps: try again later")]
+    /// Somebody reads while the file is to be made shorter, for longer than could be waited for; or the other way round.
+    /// Nothing has happened.
+    #[error("{path} is in use, by a snapshot that is sent or by a defragmentation: try again later")]
     Busy {
         /// The database's file.
         path: String,

@@ -57,6 +57,6 @@ pub use self::read_txn::reads_only;
 pub use self::refusal::Refusal;
 pub use self::revision::Revision;
 pub use self::snapshot::StoreSnapshot;
-pub use self::store::{Options, REPLICATED, Store, StoreSize};
+pub use self::store::{Options, REPLICATED, Reading, Store, StoreSize};
 pub use self::stream::SnapshotCheck;
 pub use self::validate::Invalid;

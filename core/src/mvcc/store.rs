@@ -8,9 +8,9 @@
 //! * Readers see whole batches. They take a lock only to look into the index; rows come from a read transaction that was
 //!   opened with the commit they see, so that index and rows agree.
 //! * There is one writer. Whoever holds the lock on [`Writer`] has it: a batch, a flush, an installation, a compaction
-//!   step. The next one first waits until the last durable commit has settled, since the database reuses pages as soon as
+//!   step, a defragmentation. The next one first waits until the last durable commit has settled, since the database reuses pages as soon as
 //!   it believes that a commit without them is durable.
-//! * What is durable is what the last flush made so: dropping the store writes nothing.
+//! * What is durable is what the last flush, installation or defragmentation made so: dropping the store writes nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use bytes::Bytes;
 use openraft::AsyncRuntime;
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition, WriteTransaction};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
 
 use super::backend::Backend;
 use super::batch::Batch;
@@ -100,7 +100,12 @@ pub(crate) struct Inner<D: Disk> {
     /// Bytes of the rows. Changed by the one writer only.
     pub(crate) row_bytes: AtomicU64,
     writer: Arc<tokio::sync::Mutex<Writer>>,
+    /// Kept by all who read, and from them while the file is made shorter.
+    pub(crate) readers: Arc<tokio::sync::RwLock<()>>,
 }
+
+/// The right to read: see [`Store::reading`].
+pub type Reading = OwnedRwLockReadGuard<()>;
 
 impl<D: Disk> Drop for Inner<D> {
     fn drop(&mut self) {
@@ -122,12 +127,10 @@ pub(crate) struct Visible<F> {
 }
 
 impl<F: File> Visible<F> {
-    /// The rows. Whoever comes while the file is made shorter has waited for the lock.
+    /// The rows, unless the file is being made shorter.
     pub(crate) fn view(&self, backend: &Backend<F>) -> Result<Arc<View<F>>, StoreError> {
-        match &self.view {
-            Some(view) => Ok(view.clone()),
-            None => Err(backend.check().expect_err("the view is missing only after a failure")),
-        }
+        let busy = || StoreError::Busy { path: backend.path().to_owned() };
+        self.view.clone().ok_or_else(|| backend.check().err().unwrap_or_else(busy))
     }
 }
 
@@ -229,6 +232,7 @@ impl<D: Disk> Store<D> {
             durable: Mutex::new(meta),
             row_bytes: AtomicU64::new(row_bytes),
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
+            readers: Arc::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }

@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use openraft_rt::Instant;
 
 use crate::raft::NodeId;
 use crate::raft::message::{PeerReply, PeerRequest, decode, encode};
 use crate::runtime::{Runtime, Transport};
 
-/// How often, within the limit, somebody is asked who does not listen.
+/// How often, within the limit, somebody is asked.
 const TRIES: u32 = 20;
-/// How often, within the limit, an answer is waited for that does not come.
-const LOST: u32 = 4;
 
 /// One of the others that knows this member; nobody, if all have said no or not answered within the limit.
 pub(super) async fn known_by<R: Runtime>(
@@ -25,15 +24,22 @@ pub(super) async fn known_by<R: Runtime>(
     transport: &R::Transport,
     limit: Duration,
 ) -> Option<NodeId> {
-    let answer = async |other| loop {
-        let asked = transport.call(other, encode(&PeerRequest::<R>::KnowsMe));
-        if let Ok(Ok(reply)) = R::timeout(limit / LOST, asked).await
-            && let Ok(PeerReply::<R>::KnowsYou(known)) = decode(&reply)
-        {
-            return known.then_some(other);
+    // Asked again and again, since messages get lost; any answer will do, since they may also be slow.
+    let answer = async |other| {
+        let mut asked = FuturesUnordered::new();
+        loop {
+            asked.push(transport.call(other, encode(&PeerRequest::<R>::KnowsMe)));
+            let again = <R::Instant as Instant>::now() + limit / TRIES;
+            while let Ok(Some(reply)) = R::timeout_at(again, asked.next()).await {
+                if let Ok(PeerReply::<R>::KnowsYou(known)) =
+                    reply.map_or_else(|_| Err(()), |reply| decode(&reply).map_err(drop))
+                {
+                    return known.then_some(other);
+                }
+            }
+            // Nobody listens there yet, or the answer is under way.
+            R::sleep_until(again).await;
         }
-        // Nobody listens there yet.
-        R::sleep(limit / TRIES).await;
     };
     let ask = async |other| R::timeout(limit, answer(other)).await.ok().flatten();
     let asked: FuturesUnordered<_> = others.map(ask).collect();

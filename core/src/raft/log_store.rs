@@ -130,6 +130,11 @@ impl<R: Runtime> LogStore<R> {
         self.window().vote.is_some()
     }
 
+    /// Whom its last vote was for.
+    pub(crate) fn voted_for(&self) -> Option<NodeId> {
+        self.window().vote.as_ref().map(|vote| vote.candidate)
+    }
+
     /// The greatest term that this member may have promised to anybody. A vote counts before it is given: raft saves it
     /// first.
     pub(crate) fn promised(&self) -> Term {

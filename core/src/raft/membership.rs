@@ -74,7 +74,8 @@ impl Membership {
         self.voters.iter().chain(&self.learners).copied()
     }
 
-    fn contains(&self, member: NodeId) -> bool {
+    /// Whether it is one of them.
+    pub fn contains(&self, member: NodeId) -> bool {
         self.voters.contains(&member) || self.learners.contains(&member)
     }
 }
@@ -97,6 +98,9 @@ pub enum MembershipError {
     /// The number is in use.
     #[error("member {0} is in the cluster already")]
     Exists(NodeId),
+    /// Somebody has had the number before.
+    #[error("there has been a member {0}: its number is not given again")]
+    Used(NodeId),
     /// There is no such member.
     #[error("member {0} is not in the cluster")]
     NotFound(NodeId),
@@ -152,7 +156,7 @@ pub(crate) async fn change<R: Runtime>(raft: &Raft<R>, change: MembershipChange)
         Ok(_) => Ok(()),
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
             // The second of two entries may have met it.
-            let half_done = now.settled && !Membership::of(raft).settled;
+            let half_done = Membership::of(raft) != now;
             let leader = forward.leader_id;
             Err(if half_done { MembershipError::LeaderChanged } else { MembershipError::NotLeader { leader } })
         }

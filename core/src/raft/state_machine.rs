@@ -224,7 +224,9 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig<R>, SnapshotData<R>>>, io::Error> {
+        let reading = self.store.reading().await;
         let snapshot = Self::snapshot_of(&self.store)?;
+        drop(reading);
         Ok(snapshot.meta.last_log_id.is_some().then_some(snapshot))
     }
 }
@@ -304,7 +306,9 @@ impl<R: Runtime> RaftSnapshotBuilder<TypeConfig<R>> for SnapshotBuilder<R> {
     type SnapshotData = SnapshotData<R>;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig<R>, SnapshotData<R>>, io::Error> {
+        let reading = self.store.reading().await;
         let snapshot = StateMachine::snapshot_of(&self.store)?;
+        drop(reading);
         R::CrashPoints::reached(CrashPoint::SnapshotBuild).await;
         // After the view is taken: openraft may purge the log up to the view, so that must be durable first.
         flush(&self.store, &self.log).await?;

@@ -17,22 +17,21 @@ pub(super) struct CrashAt {
     point: CrashPoint,
     nth: u32,
     armed: BTreeSet<NodeId>,
+    /// Who has been asked to come there.
+    asked: BTreeSet<NodeId>,
 }
 
 impl CrashAt {
     pub(super) fn new(place: usize, target: Target, point: CrashPoint, nth: u32) -> Self {
-        CrashAt { place, target, point, nth, armed: BTreeSet::new() }
+        CrashAt { place, target, point, nth, armed: BTreeSet::new(), asked: BTreeSet::new() }
     }
 }
 
-impl Nemesis for CrashAt {
-    fn begin(&mut self, cluster: &mut Cluster) {
-        for id in cluster.resolve(self.target) {
-            if !self.armed.insert(id) {
-                continue;
-            }
-            crash_points::arm(self.place, id, cluster.sim_node(id), self.point, self.nth);
-            // What nobody does by himself often enough, or at all, is asked for. It does not end well.
+impl CrashAt {
+    /// What nobody does by himself often enough, or at all, is asked of whoever runs. It does not end well.
+    fn ask(&mut self, cluster: &Cluster) {
+        let asked = self.armed.iter().filter(|id| cluster.node(**id).is_some() && self.asked.insert(**id));
+        for &id in asked {
             match self.point {
                 CrashPoint::SnapshotBuild => cluster.with_node(id, |node| async move {
                     let _ = node.snapshot().await;
@@ -44,10 +43,22 @@ impl Nemesis for CrashAt {
             }
         }
     }
+}
+
+impl Nemesis for CrashAt {
+    fn begin(&mut self, cluster: &mut Cluster) {
+        for id in cluster.resolve(self.target) {
+            if self.armed.insert(id) {
+                crash_points::arm(self.place, id, cluster.sim_node(id), self.point, self.nth);
+            }
+        }
+        self.ask(cluster);
+    }
 
     fn proceed(&mut self, cluster: &mut Cluster) {
-        if self.target == Target::Everyone {
-            self.begin(cluster);
+        match self.target {
+            Target::Everyone => self.begin(cluster),
+            _ => self.ask(cluster),
         }
     }
 

@@ -20,13 +20,9 @@ impl LoseDisk {
 
 impl Nemesis for LoseDisk {
     fn begin(&mut self, cluster: &mut Cluster) {
-        let ids = cluster.ids();
         // Whom the others have not heard of yet cannot be told from one who is new, here or in etcd.
-        let known = |id: NodeId| {
-            let mut others = ids.iter().filter(|other| **other != id).filter_map(|other| cluster.node(*other));
-            others.all(|other| other.knows(id).unwrap_or(false))
-        };
-        self.lost = cluster.resolve(self.target).into_iter().find(|id| ids.contains(id) && known(*id));
+        let mut met = cluster.resolve(self.target).into_iter();
+        self.lost = met.find(|&id| cluster.ids().contains(&id) && known(cluster, id));
         if let Some(id) = self.lost {
             cluster.crash(id);
             cluster.wipe(id);
@@ -34,11 +30,20 @@ impl Nemesis for LoseDisk {
     }
 
     fn come_back(&mut self, cluster: &mut Cluster) {
-        self.lost.iter().for_each(|&id| cluster.boot(id));
+        if let Some(id) = self.lost.filter(|&id| known(cluster, id)) {
+            cluster.boot(id);
+        }
     }
 
     fn end(&mut self, cluster: &mut Cluster) -> bool {
         let refused = |id: &NodeId| cluster.refusal(*id).is_some_and(|error| error.contains(DISK_LOST));
         self.lost.as_ref().is_some_and(refused)
     }
+}
+
+/// Whether all others that run know a member, and there is one.
+fn known(cluster: &Cluster, id: NodeId) -> bool {
+    let others = cluster.ids().into_iter().filter(|other| *other != id).filter_map(|other| cluster.node(other));
+    let known: Vec<bool> = others.map(|other| other.knows(id).unwrap_or(false)).collect();
+    !known.is_empty() && !known.contains(&false)
 }

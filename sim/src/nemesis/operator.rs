@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use seedbed_core::raft::MembershipError::{Exists, LeaderChanged, NotFound, NotLearner, Stopped};
 use seedbed_core::raft::{MembershipChange, MembershipError, NodeId};
 
 use crate::cluster::Cluster;
@@ -18,11 +19,13 @@ pub(super) struct Operator {
     left: VecDeque<MembershipChange>,
     /// What was asked, and for how many turns there has been no answer.
     asked: Option<(MembershipChange, Answer, u32)>,
+    /// Whether the next change has been asked for in vain: it may have been made.
+    may_be_made: bool,
 }
 
 impl Operator {
     pub(super) fn new(changes: impl IntoIterator<Item = MembershipChange>) -> Self {
-        Operator { left: changes.into_iter().collect(), asked: None }
+        Operator { left: changes.into_iter().collect(), ..Operator::default() }
     }
 
     /// What it waits for.
@@ -38,13 +41,14 @@ impl Operator {
             let answered = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
             match answered {
                 None if *turns < PATIENCE => return None,
-                None => {}
+                None => self.may_be_made |= *change == ask,
                 Some(result) => {
                     tracing::info!(?result, "{change}");
-                    if *change == ask && is_made(&result) {
-                        self.asked = None;
+                    if *change == ask && (result.is_ok() || self.may_be_made && says_made(ask, &result)) {
+                        (self.asked, self.may_be_made) = (None, false);
                         return self.left.pop_front();
                     }
+                    self.may_be_made |= *change == ask && matches!(result, Err(LeaderChanged | Stopped));
                     // It may be one that a failed leader has left half done.
                     if result == Err(MembershipError::InProgress) && *change == ask {
                         ask = MembershipChange::Settle;
@@ -73,10 +77,15 @@ impl Operator {
     }
 }
 
-/// A change that was made before, as far as the operator knew without an answer, has been made.
-fn is_made(result: &Result<(), MembershipError>) -> bool {
-    use MembershipError::{Exists, NotFound, NotLearner};
-    matches!(result, Ok(()) | Err(Exists(_) | NotFound(_) | NotLearner(_)))
+/// Whether a leader says that a change has been made before. One that was deposed and does not know it may say so too, of
+/// a removal: whoever is not removed is told apart in the end, when the members are settled.
+fn says_made(change: MembershipChange, result: &Result<(), MembershipError>) -> bool {
+    match change {
+        MembershipChange::Add(_) => matches!(result, Err(Exists(_))),
+        MembershipChange::Promote(_) => matches!(result, Err(NotLearner(_))),
+        MembershipChange::Remove(_) => matches!(result, Err(NotFound(_))),
+        MembershipChange::Settle => false,
+    }
 }
 
 /// The changes by which a member comes and votes.

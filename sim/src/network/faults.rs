@@ -39,6 +39,8 @@ pub struct FaultId(u64);
 enum Kind {
     /// Nothing passes from the first to the second.
     Cut(BTreeSet<(Address, Address)>),
+    /// Nothing passes from a member to another if this says so, whoever joins later included.
+    CutBetween(Box<dyn Fn(NodeId, NodeId) -> bool + Send>),
     /// Nothing passes between clients and a member.
     Shut(NodeId),
     /// Messages lost in a thousand.
@@ -82,21 +84,13 @@ impl LinkSet {
 }
 
 /// The faults under way.
+#[derive(Default)]
 pub(super) struct Faults {
-    members: BTreeSet<NodeId>,
     begun: u64,
     faults: BTreeMap<FaultId, Fault>,
 }
 
 impl Faults {
-    pub(super) fn new(members: &[NodeId]) -> Self {
-        Faults { members: members.iter().copied().collect(), begun: 0, faults: BTreeMap::new() }
-    }
-
-    pub(super) fn join(&mut self, node: NodeId) {
-        self.members.insert(node);
-    }
-
     fn begin(&mut self, place: usize, kind: Kind) -> FaultId {
         self.begun += 1;
         let id = FaultId(self.begun);
@@ -110,6 +104,10 @@ impl Faults {
         for fault in self.faults.values_mut() {
             let stops = match &fault.kind {
                 Kind::Cut(pairs) => pairs.contains(&(from, to)),
+                Kind::CutBetween(stops) => match (from, to) {
+                    (Address::Member(from), Address::Member(to)) => stops(from, to),
+                    _ => false,
+                },
                 Kind::Shut(node) => {
                     let node = Address::Member(*node);
                     LinkSet::Clients.includes(from, to) && (from == node || to == node)
@@ -186,30 +184,37 @@ impl Network {
 
     /// The members in `side` and the others do not hear each other.
     pub fn halves(&self, side: &[NodeId]) -> FaultId {
-        self.cut_where(|from, to| side.contains(&from) != side.contains(&to))
+        let side = side.to_vec();
+        self.cut_where(move |from, to| side.contains(&from) != side.contains(&to))
     }
 
     /// No member hears this one, and it hears none.
     pub fn isolate(&self, node: NodeId) -> FaultId {
-        self.cut_where(|from, to| (from == node) != (to == node))
+        self.cut_where(move |from, to| (from == node) != (to == node))
     }
 
     /// What this member sends to others is lost; what they send to it arrives.
     pub fn one_way(&self, node: NodeId) -> FaultId {
-        self.cut_where(|from, to| from == node && to != node)
+        self.cut_where(move |from, to| from == node && to != node)
     }
 
     /// The members in `side` and the others hear each other only by way of `bridge`, who hears all.
     pub fn bridge(&self, bridge: NodeId, side: &[NodeId]) -> FaultId {
-        self.cut_where(|from, to| from != bridge && to != bridge && side.contains(&from) != side.contains(&to))
+        let side = side.to_vec();
+        self.cut_where(move |from, to| from != bridge && to != bridge && side.contains(&from) != side.contains(&to))
     }
 
-    /// Each member hears only those beside it in this ring, and is heard by them alone.
+    /// Each member hears only those beside it in this ring, and is heard by them alone. Who is not in it hears all.
     pub fn ring(&self, order: &[NodeId]) -> FaultId {
-        let place = |node| order.iter().position(|other| *other == node);
-        self.cut_where(|from, to| match (place(from), place(to)) {
-            (Some(one), Some(other)) => !matches!(one.abs_diff(other), 0 | 1) && one.abs_diff(other) != order.len() - 1,
-            _ => false,
+        let order = order.to_vec();
+        self.cut_where(move |from, to| {
+            let place = |node| order.iter().position(|other| *other == node);
+            match (place(from), place(to)) {
+                (Some(one), Some(other)) => {
+                    !matches!(one.abs_diff(other), 0 | 1) && one.abs_diff(other) != order.len() - 1
+                }
+                _ => false,
+            }
         })
     }
 
@@ -264,11 +269,8 @@ impl Network {
         self.shared.lock().stats
     }
 
-    fn cut_where(&self, stopped: impl Fn(NodeId, NodeId) -> bool) -> FaultId {
-        let members = self.shared.lock().faults.members.clone();
-        let pairs = members.iter().flat_map(|&from| members.iter().map(move |&to| (from, to)));
-        let stopped = pairs.filter(|&(from, to)| stopped(from, to));
-        self.cut(stopped.map(|(from, to)| (Address::Member(from), Address::Member(to))))
+    fn cut_where(&self, stops: impl Fn(NodeId, NodeId) -> bool + Send + 'static) -> FaultId {
+        self.begin("net-fault-cut", 0, Kind::CutBetween(Box::new(stops)))
     }
 
     fn begin(&self, tag: &'static str, place: usize, kind: Kind) -> FaultId {

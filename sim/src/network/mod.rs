@@ -252,13 +252,12 @@ impl Shared {
 }
 
 impl Network {
-    /// A network of the present run, in the same weather on every link. A member that joins later is made known by its
-    /// [`transport`](Network::transport).
-    pub fn new(members: &[NodeId], weather: Weather) -> Self {
+    /// A network of the present run, in the same weather on every link.
+    pub fn new(weather: Weather) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 links: Links::new(weather),
-                faults: Faults::new(members),
+                faults: Faults::default(),
                 members: BTreeMap::new(),
                 connections: Connections::default(),
                 delivered: 0,
@@ -279,9 +278,8 @@ impl Network {
         Network { shared }
     }
 
-    /// A member's side of the network. From now on, it is among the members that faults mean by "the others".
+    /// A member's side of the network.
     pub fn transport(&self, node: NodeId) -> SimTransport {
-        self.shared.lock().faults.join(node);
         SimTransport::new(self.clone(), node)
     }
 

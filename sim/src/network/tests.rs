@@ -25,7 +25,7 @@ impl World {
     async fn new() -> World {
         let members = [1, 2, 3].map(NodeId);
         let nodes = members.map(|id| (id, create_node(&format!("member-{id}")))).into();
-        let world = World { network: Network::new(&members, FAIR), nodes, handled: Arc::default() };
+        let world = World { network: Network::new(FAIR), nodes, handled: Arc::default() };
         for id in members {
             world.serve(id, &world.nodes[&id]).await;
         }
@@ -175,7 +175,7 @@ fn a_duplicate_is_handled_twice_and_answered_once() {
 fn in_a_ring_each_hears_the_two_beside_it() {
     Simulation::new(5).expect(|| async {
         let members = [1, 2, 3, 4, 5].map(NodeId);
-        let network = Network::new(&members, FAIR);
+        let network = Network::new(FAIR);
         let fault = network.ring(&[1, 3, 5, 2, 4].map(NodeId));
         let mut heard = Vec::new();
         for from in members {

@@ -130,8 +130,11 @@ impl Plan {
         let ClusterPlan { members, heartbeat_ms, election_ms, .. } = self.cluster;
         let (there_and_back, sync) = (2 * lower_quarter(self.network.latency_us), lower_quarter(self.disk.sync_us));
         // A member alone answers by itself, and need not be elected by others.
-        let (put, elections_ms) =
-            if members > 1 { (3 * there_and_back + sync, 4 * election_ms) } else { (there_and_back + sync, 0) };
+        let (put, elections_ms) = if members > 1 || self.changes_members() {
+            (3 * there_and_back + sync, 4 * election_ms)
+        } else {
+            (there_and_back + sync, 0)
+        };
         if members > 1 {
             within("network.loss_permille", self.network.loss_permille, 0, LOSS_PERMILLE_MAX)?;
             ensure(there_and_back < heartbeat_ms * 1000, "network.latency_us", || {

@@ -165,7 +165,7 @@ impl<L: Laboratory> Shrinking<'_, L> {
     }
 
     fn faults(&mut self) {
-        self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, |plan| vec![plan]);
+        self.elements(|plan| plan.faults.clone(), set_faults, |plan| vec![plan]);
     }
 
     fn operations(&mut self) {
@@ -179,7 +179,7 @@ impl<L: Laboratory> Shrinking<'_, L> {
     /// Takes faults and operations out, and moves what is left a part of a heartbeat. Where a failure needs an
     /// operation to meet a heartbeat at the right moment, one without which it is late or early cannot go alone.
     fn phases(&mut self) {
-        self.elements(|plan| plan.faults.clone(), |plan, faults| plan.faults = faults, moved);
+        self.elements(|plan| plan.faults.clone(), set_faults, moved);
         if self.kept.workload.script.is_some() {
             self.elements(script_of, set_script, moved);
         }
@@ -242,6 +242,16 @@ fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     let mut plan = plan.clone();
     change(&mut plan);
     plan
+}
+
+/// Without the fault that brought a member, another one is asked.
+fn set_faults(plan: &mut Plan, faults: Vec<Fault>) {
+    plan.faults = faults;
+    let mut script = plan.workload.script.take();
+    for step in script.iter_mut().flatten().filter(|step| !plan.has_member(step.member)) {
+        step.member = (step.member - 1) % plan.cluster.members + 1;
+    }
+    plan.workload.script = script;
 }
 
 fn set_script(plan: &mut Plan, script: Vec<Step>) {

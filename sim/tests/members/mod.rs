@@ -72,7 +72,7 @@ impl Members {
             auto_compaction: AutoCompaction::default(),
         };
         adjust(&mut options);
-        let network = Network::new(&ids, Weather { latency_us: [200, 1_000], loss_permille: 0 });
+        let network = Network::new(Weather { latency_us: [200, 1_000], loss_permille: 0 });
         let member = |id: NodeId| {
             let (home, disk) = (create_node(&format!("m{id}")), SimDisk::new(id.0, [100, 2_000]));
             (id, Member { home, disk, node: None, killed: false, restarts: 0 })

@@ -26,7 +26,7 @@ struct World {
 
 impl World {
     async fn new(weather: Weather) -> World {
-        let world = World { network: Network::new(&[MEMBER], weather), node: create_node("member-1") };
+        let world = World { network: Network::new(weather), node: create_node("member-1") };
         world.serve(&world.node).await;
         world
     }
