@@ -406,7 +406,16 @@ impl<R: Runtime> Node<R> {
             committed: metrics.local_committed.map_or(0, |committed| committed.index()),
             applied: self.applied.get(),
             revision: self.store.revision(),
-            failure: metrics.running_state.as_ref().err().map(|error| error.to_string()),
+            failure: metrics.running_state.as_ref().err().map(|error| self.because(error.to_string())),
+        }
+    }
+
+    /// Why raft has stopped, in its own words and in the store's: it may notice that the state machine has gone before it
+    /// hears what had happened there.
+    fn because(&self, stopped: String) -> String {
+        match self.store.failure() {
+            Some(cause) if !stopped.contains(&cause) => format!("{stopped}: {}: {cause}", self.store.path()),
+            _ => stopped,
         }
     }
 
@@ -419,7 +428,9 @@ impl<R: Runtime> Node<R> {
     pub async fn failed(&self) -> String {
         let failed = self.raft.metrics().wait_until(|metrics| metrics.running_state.is_err()).await;
         match failed {
-            Ok(metrics) => metrics.running_state.err().map_or_else(String::new, |failure| failure.to_string()),
+            Ok(metrics) => {
+                metrics.running_state.err().map_or_else(String::new, |failure| self.because(failure.to_string()))
+            }
             Err(_) => "raft has ended".to_owned(),
         }
     }

@@ -67,6 +67,11 @@ impl<F: File> Backend<F> {
         }
     }
 
+    /// What has failed first, if anything has.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
     /// Makes every later operation fail. Only the first cause is kept.
     pub(crate) fn fail(&self, cause: impl fmt::Display) {
         self.failure.get_or_init(|| cause.to_string());

@@ -255,6 +255,16 @@ impl<D: Disk> Store<D> {
         })
     }
 
+    /// Its file, relative to the member's folder.
+    pub fn path(&self) -> &str {
+        self.inner.backend.path()
+    }
+
+    /// Why it cannot go on, if it has failed.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.backend.failure().map(str::to_owned)
+    }
+
     /// A value kept by [`Batch::set_meta`].
     pub fn meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         self.inner.backend.check()?;
