@@ -129,13 +129,12 @@ pub enum MembershipError {
 }
 
 /// Makes a change, as the leader, and waits until it is committed, for as long as that takes. Whoever gives up waiting does
-/// not know whether it was made. A change that finds itself made already is an error: `Exists`, `NotFound` or `NotLearner`.
+/// not know whether it was made. A change that has been made before is refused: `Exists`, `NotFound` or `NotLearner`.
 pub(crate) async fn change<R: Runtime>(raft: &Raft<R>, change: MembershipChange) -> Result<(), MembershipError> {
     let now = Membership::of(raft);
     admissible(raft, &now, change)?;
     let one = |member| BTreeSet::from([member]);
     let written = match change {
-        // Not `add_learner`, which lets a change begin that others would have to wait for.
         MembershipChange::Add(member) => {
             let nodes = BTreeMap::from([(member, EmptyNode::new())]);
             raft.change_membership(ChangeMembers::AddNodes(nodes), false).await
