@@ -1,5 +1,7 @@
 //! One seed, one run: in another thread, beside other seeds, with a log or without, whichever way clients come in.
 
+mod plans;
+
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use seedbed_sim::plan::Plan;
 use seedbed_sim::run::{self, Options};
 use seedbed_sim::runtime::{MadsimRuntime, Simulation, create_node, kill, restart};
 use seedbed_sim::{log, trace};
+use serde_json::json;
 
 /// A little of everything: three members call each other, write and crash. Gives the trace's hash and length.
 async fn little_of_everything() -> (u64, u64) {
@@ -84,29 +87,20 @@ fn a_seed_has_one_hash_and_another_seed_another() {
 
 /// A plan in which all clients speak gRPC, over links that lose, to members that crash and pause.
 fn over_http2(seed: u64) -> Plan {
-    let json = format!(
-        r#"{{
-            "version": 1, "scenario": "over-http2", "seed": {seed},
-            "cluster": {{
-                "members": 3, "heartbeat_ms": 30, "election_ms": 200,
-                "snapshot_entries": 100, "keep_entries": 20, "segment_bytes": 32768
-            }},
-            "network": {{ "latency_us": [100, 2000], "loss_permille": 5 }},
-            "disk": {{ "sync_us": [200, 2000] }},
-            "workload": {{
-                "clients": 6, "grpc_clients": 6, "operations": 400, "keys": 8, "value_bytes": 64, "think_ms": [0, 40],
-                "timeout_ms": 400, "mix": {{ "get": 30, "get_serializable": 10, "range": 10, "put": 30, "txn": 10 }}
-            }},
-            "faults": [
-                {{ "at_ms": 300, "for_ms": 400, "fault": {{ "crash": {{ "target": "leader" }} }} }},
-                {{ "at_ms": 800, "for_ms": 600, "fault": {{ "pause": {{ "target": "leader" }} }} }},
-                {{ "at_ms": 1000, "for_ms": 500, "fault": {{ "isolate": {{ "target": "follower" }} }} }},
-                {{ "at_ms": 1500, "for_ms": 300, "fault": {{ "crash": {{ "target": "everyone" }} }} }}
-            ],
-            "converge_ms": 15000
-        }}"#
-    );
-    Plan::from_json(&json).expect("a valid plan")
+    let faults = json!([
+        {"at_ms": 300, "for_ms": 400, "fault": {"crash": {"target": "leader"}}},
+        {"at_ms": 800, "for_ms": 600, "fault": {"pause": {"target": "leader"}}},
+        {"at_ms": 1000, "for_ms": 500, "fault": {"isolate": {"target": "follower"}}},
+        {"at_ms": 1500, "for_ms": 300, "fault": {"crash": {"target": "everyone"}}},
+    ]);
+    plans::plan(
+        seed,
+        &faults,
+        &json!({
+            "network": {"latency_us": [100, 2000], "loss_permille": 5},
+            "workload": {"clients": 6, "grpc_clients": 6, "think_ms": [0, 40], "timeout_ms": 400},
+        }),
+    )
 }
 
 #[test]

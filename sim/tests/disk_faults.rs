@@ -1,6 +1,7 @@
 //! Faults of disks: each takes effect, the store notices, and what was acknowledged survives.
 
 mod members;
+mod plans;
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use seedbed_core::node::StartError;
 use seedbed_core::wal::WalError;
 use seedbed_sim::disk::DiskFault;
 use seedbed_sim::outcome::Outcome;
-use seedbed_sim::plan::{Part, Plan};
+use seedbed_sim::plan::Part;
 use seedbed_sim::run::{Options, run};
 use seedbed_sim::runtime::Simulation;
 use serde_json::{Value, json};
@@ -19,22 +20,18 @@ use self::members::{Members, PATIENCE};
 
 /// A run of three members with one fault.
 fn with(seed: u64, fault: Value) -> Outcome {
-    let plan = json!({
-        "version": 1, "scenario": "disk-fault", "seed": seed,
-        "cluster": {
-            "members": 3, "heartbeat_ms": 30, "election_ms": 200,
-            "snapshot_entries": 60, "keep_entries": 20, "segment_bytes": 16384
-        },
-        "network": { "latency_us": [100, 900], "loss_permille": 0 },
+    let faults = json!([{ "at_ms": 600, "for_ms": 1000, "fault": fault }]);
+    let changes = json!({
+        "cluster": { "heartbeat_ms": 30, "segment_bytes": 16384 },
+        "network": { "latency_us": [100, 900] },
         "disk": { "sync_us": [200, 2000] },
         "workload": {
-            "clients": 6, "operations": 500, "keys": 10, "value_bytes": 128,
-            "think_ms": [0, 40], "timeout_ms": 1000, "mix": { "get": 1, "put": 3, "txn": 1, "compact": 0 }
-        },
-        "faults": [{ "at_ms": 600, "for_ms": 1000, "fault": fault }],
-        "converge_ms": 15000
+            "clients": 6, "grpc_clients": 0, "operations": 500, "keys": 10, "value_bytes": 128,
+            "think_ms": [0, 40], "timeout_ms": 1000,
+            "mix": { "get_serializable": 0, "range": 0, "put": 30, "delete": 0, "txn": 10, "compact": 0 }
+        }
     });
-    let plan = Plan::from_json(&plan.to_string()).expect("valid");
+    let plan = plans::plan(seed, &faults, &changes);
     run(&plan, &Options::default()).outcome
 }
 

@@ -1,5 +1,7 @@
 //! Each kind of fault takes effect, is counted under its name, and breaks no promise.
 
+mod plans;
+
 use seedbed_sim::CrashPoint;
 use seedbed_sim::outcome::Outcome;
 use seedbed_sim::plan::Plan;
@@ -7,29 +9,21 @@ use seedbed_sim::run::{self, Options};
 use serde_json::{Value, json};
 
 /// Five members, clients that come in both ways, snapshots and compactions all the time.
-fn plan(seed: u64, faults: Value) -> Plan {
-    let plan = json!({
-        "version": 1,
-        "scenario": "faults",
-        "seed": seed,
-        "cluster": {
-            "members": 5, "heartbeat_ms": 40, "election_ms": 200,
-            "snapshot_entries": 40, "keep_entries": 5, "segment_bytes": 20_000,
-        },
-        "network": {"latency_us": [200, 600], "loss_permille": 0},
-        "disk": {"sync_us": [300, 1500]},
-        "workload": {
-            "clients": 10, "grpc_clients": 5, "operations": 600, "keys": 5, "value_bytes": 20,
-            "think_ms": [0, 160], "timeout_ms": 500,
-            "mix": {"get": 10, "get_serializable": 5, "range": 5, "put": 30, "delete": 5, "txn": 5, "compact": 3},
-        },
-        "faults": faults,
-        "converge_ms": 15_000,
-    });
-    Plan::from_json(&plan.to_string()).expect("a valid plan")
+fn plan(seed: u64, faults: &Value) -> Plan {
+    plans::plan(
+        seed,
+        faults,
+        &json!({
+            "cluster": {"members": 5, "snapshot_entries": 40, "keep_entries": 5},
+            "workload": {
+                "clients": 10, "grpc_clients": 5, "operations": 600, "think_ms": [0, 160],
+                "mix": {"put": 30, "compact": 3},
+            },
+        }),
+    )
 }
 
-fn clean(seed: u64, faults: Value) -> Outcome {
+fn clean(seed: u64, faults: &Value) -> Outcome {
     let outcome = run::run(&plan(seed, faults), &Options::default()).outcome;
     assert_eq!(outcome.violations, [], "seed {seed}");
     outcome
@@ -60,7 +54,7 @@ fn every_kind_takes_effect_and_breaks_no_promise() {
         ("member-remove", json!({"member-remove": {"target": "follower"}})),
         ("member-replace", json!({"member-replace": {"target": "leader", "member": 6}})),
     ] {
-        let outcome = clean(1, json!([{"at_ms": 500, "for_ms": 1_500, "fault": fault}]));
+        let outcome = clean(1, &json!([{"at_ms": 500, "for_ms": 1_500, "fault": fault}]));
         assert_eq!(outcome.faults, [(family, 1)].into(), "{fault}");
         assert!(outcome.heal_to_commit_ms.is_some(), "{fault}");
     }
@@ -76,7 +70,7 @@ fn deaths(point: CrashPoint, away: bool) -> u64 {
         if away {
             faults.insert(0, json!({"at_ms": 300, "for_ms": 1_500, "fault": {"isolate": {"target": target}}}));
         }
-        clean(seed, faults.into())
+        clean(seed, &faults.into())
     };
     let family = format!("crash-at-{point}");
     (0..3).map(|seed| outcome(seed).faults[family.as_str()]).sum()
@@ -96,6 +90,6 @@ fn a_member_dies_at_every_point_and_comes_back() {
 #[test]
 fn a_point_that_nobody_comes_to_has_no_effect() {
     let fault = json!({"crash-at": {"target": "everyone", "point": "wal-append", "nth": 1_000_000}});
-    let outcome = clean(0, json!([{"at_ms": 300, "for_ms": 1_000, "fault": fault}]));
+    let outcome = clean(0, &json!([{"at_ms": 300, "for_ms": 1_000, "fault": fault}]));
     assert_eq!(outcome.faults, [("crash-at-wal-append", 0)].into());
 }

@@ -1,6 +1,8 @@
 //! What lease reads promise, and what they do not: a leader is cut off in the middle of its lease, while others are as
 //! early as they can be with electing another.
 
+mod plans;
+
 use std::ops::Range;
 
 use seedbed_sim::ReadPath;
@@ -10,29 +12,24 @@ use seedbed_sim::run::{self, Options};
 use serde_json::{Value, json};
 
 /// Clients who do next to nothing but read by the lease, so that some of them still ask the leader that is cut off.
-fn plan(seed: u64, declared_ppm: u64, faults: Value) -> Plan {
-    let plan = json!({
-        "version": 1,
-        "scenario": "leases",
-        "seed": seed,
-        "cluster": {
-            "members": 3, "heartbeat_ms": 100, "election_ms": 1000,
-            "snapshot_entries": 240, "keep_entries": 60, "segment_bytes": 40_000, "lease_drift_ppm": declared_ppm,
-        },
-        "network": {"latency_us": [200, 600], "loss_permille": 0},
-        "disk": {"sync_us": [300, 1500]},
-        "workload": {
-            "clients": 24, "operations": 1600, "keys": 5, "value_bytes": 20,
-            "think_ms": [0, 200], "timeout_ms": 800,
-            "mix": {
-                "get": 0, "get_serializable": 0, "get_log": 0, "get_lease": 80, "range": 0,
-                "put": 6, "delete": 0, "txn": 0, "compact": 0,
+fn plan(seed: u64, declared_ppm: u64, faults: &Value) -> Plan {
+    plans::plan(
+        seed,
+        faults,
+        &json!({
+            "cluster": {
+                "heartbeat_ms": 100, "election_ms": 1000,
+                "snapshot_entries": 240, "keep_entries": 60, "segment_bytes": 40_000, "lease_drift_ppm": declared_ppm,
             },
-        },
-        "faults": faults,
-        "converge_ms": 15_000,
-    });
-    Plan::from_json(&plan.to_string()).expect("a valid plan")
+            "workload": {
+                "clients": 24, "grpc_clients": 0, "operations": 1600, "think_ms": [0, 200], "timeout_ms": 800,
+                "mix": {
+                    "get": 0, "get_serializable": 0, "get_lease": 80, "range": 0,
+                    "put": 6, "delete": 0, "txn": 0, "compact": 0,
+                },
+            },
+        }),
+    )
 }
 
 /// The leader's clock at half speed, all others half as fast again.
@@ -42,7 +39,7 @@ fn drifting(seed: u64, declared_ppm: u64) -> Plan {
         {"at_ms": 2000, "for_ms": 4000, "fault": {"drift": {"target": "followers", "ppm": 500_000}}},
         {"at_ms": 3000, "for_ms": 3000, "fault": {"isolate": {"target": "leader"}}},
     ]);
-    plan(seed, declared_ppm, faults)
+    plan(seed, declared_ppm, &faults)
 }
 
 /// The leader's voters restart at the moment when it is cut off.
@@ -51,7 +48,7 @@ fn forgetful(seed: u64) -> Plan {
         {"at_ms": 3000, "for_ms": 2500, "fault": {"isolate": {"target": "leader"}}},
         {"at_ms": 3050, "for_ms": 50, "fault": {"crash": {"target": "followers"}}},
     ]);
-    plan(seed, 1_000, faults)
+    plan(seed, 1_000, &faults)
 }
 
 /// Whether a client reads, and another has just written, in the gap that a bug leaves open is chance: no single seed has

@@ -2,6 +2,8 @@
 //!
 //! The only test of this program, since another would allocate meanwhile.
 
+mod plans;
+
 use std::alloc::System;
 
 use seedbed_sim::plan::Plan;
@@ -14,31 +16,14 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// A little of every fault, and clients that come in both ways.
 fn plan(seed: u64) -> Plan {
-    let plan = json!({
-        "version": 1,
-        "scenario": "memory",
-        "seed": seed,
-        "cluster": {
-            "members": 3, "heartbeat_ms": 40, "election_ms": 200,
-            "snapshot_entries": 60, "keep_entries": 20, "segment_bytes": 20_000,
-        },
-        "network": {"latency_us": [200, 600], "loss_permille": 5},
-        "disk": {"sync_us": [300, 1500]},
-        "workload": {
-            "clients": 8, "grpc_clients": 4, "operations": 400, "keys": 5, "value_bytes": 20,
-            "think_ms": [0, 80], "timeout_ms": 500,
-            "mix": {"get": 10, "get_serializable": 5, "range": 5, "put": 20, "delete": 5, "txn": 5, "compact": 2},
-        },
-        "faults": [
-            {"at_ms": 400, "for_ms": 500, "fault": {"crash": {"target": "leader"}}},
-            {"at_ms": 800, "for_ms": 600, "fault": {"isolate": {"target": "leader"}}},
-            {"at_ms": 1200, "for_ms": 200, "fault": {"pause": {"target": "follower"}}},
-            {"at_ms": 1500, "for_ms": 300, "fault": {"crash-unflushed": {"target": "leader", "stall_ms": 200}}},
-            {"at_ms": 2200, "for_ms": 300, "fault": {"crash": {"target": "everyone"}}},
-        ],
-        "converge_ms": 15_000,
-    });
-    Plan::from_json(&plan.to_string()).expect("a valid plan")
+    let faults = json!([
+        {"at_ms": 400, "for_ms": 500, "fault": {"crash": {"target": "leader"}}},
+        {"at_ms": 800, "for_ms": 600, "fault": {"isolate": {"target": "leader"}}},
+        {"at_ms": 1200, "for_ms": 200, "fault": {"pause": {"target": "follower"}}},
+        {"at_ms": 1500, "for_ms": 300, "fault": {"crash-unflushed": {"target": "leader", "stall_ms": 200}}},
+        {"at_ms": 2200, "for_ms": 300, "fault": {"crash": {"target": "everyone"}}},
+    ]);
+    plans::plan(seed, &faults, &json!({"network": {"loss_permille": 5}}))
 }
 
 /// Bytes that are allocated and not freed.
