@@ -492,6 +492,7 @@ const EVERYTHING: Scenario = Scenario {
             TRANSFER,
             SNAPSHOT,
             DEFRAGMENT,
+            COMPACTION,
             FAILED_FSYNC,
             IO_ERROR,
             NO_SPACE,

@@ -8,7 +8,7 @@ use seedbed_core::mvcc::{ApplyError, Digest, KvHash};
 use seedbed_core::raft::{MembershipChange, NodeId};
 use seedbed_proto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse};
 
-use crate::client::Client;
+use crate::client::{Client, Role, Way};
 use crate::cluster::Cluster;
 use crate::history::{Outcome, Recorder, Request, value_of};
 use crate::outcome::Violation;
@@ -66,10 +66,11 @@ pub async fn converge(
 ) -> Result<Vec<Converged>, Violation> {
     let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
     // One goes directly, and one by gRPC if any client has.
-    let probers = 1 + u32::from(plan.workload.grpc_clients > 0);
-    let prober = |nth| {
+    let ways = if plan.workload.grpc_clients > 0 { &[Way::Direct, Way::Grpc][..] } else { &[Way::Direct] };
+    let prober = |way: &Way| {
         let (workload, network) = (&plan.workload, network.clone());
-        Client::new(workload.clients + nth, plan.seed, roster.clone(), workload, network, recorder.clone())
+        let id = Role::Prober(*way).number(workload);
+        Client::new(id, plan.seed, roster.clone(), workload, network, recorder.clone())
     };
     let work = async {
         cluster.borrow_mut().tend();
@@ -77,7 +78,7 @@ pub async fn converge(
             settle(cluster).await;
         }
         let ids = cluster.borrow().ids();
-        for mut client in (1..=probers).map(prober) {
+        for mut client in ways.iter().map(prober) {
             for &id in &ids {
                 serve(cluster, &mut client, id).await;
             }
@@ -123,9 +124,8 @@ async fn settle(cluster: &RefCell<Cluster>) {
 /// until the deadline, which [`converge`] tells of.
 pub async fn first_write(cluster: &RefCell<Cluster>, recorder: &Rc<RefCell<Recorder>>, plan: &Plan, limit: Duration) {
     let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
-    // Beyond those who see to it that the cluster serves.
-    let client = plan.workload.clients + 3;
-    let mut client = Client::new(client, plan.seed, roster, &plan.workload, network, recorder.clone());
+    let id = Role::FirstWriter.number(&plan.workload);
+    let mut client = Client::new(id, plan.seed, roster, &plan.workload, network, recorder.clone());
     let ids = cluster.borrow().ids();
     let written = async {
         for &id in ids.iter().cycle() {

@@ -137,7 +137,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
             }
         })
         .collect();
-    let faults = nemesis::run(&cluster, &plan.faults).await;
+    let faults = nemesis::run(&cluster, plan, &recorder).await;
 
     cluster.borrow().calm();
     evidence::healed();

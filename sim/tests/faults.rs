@@ -46,6 +46,7 @@ fn every_kind_takes_effect_and_breaks_no_promise() {
         ("transfer", json!("transfer")),
         ("snapshot", json!({"snapshot": {"target": "everyone"}})),
         ("defragment", json!({"defragment": {"target": "everyone"}})),
+        ("compaction", json!({"compaction": {"keep": 3}})),
         ("slow-node", json!({"slow-node": {"target": "leader", "run_ms": 20, "stop_ms": 60}})),
         ("lose-disk", json!({"lose-disk": {"target": "leader"}})),
         ("member-add", json!({"member-add": {"member": 6}})),

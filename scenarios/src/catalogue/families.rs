@@ -107,6 +107,13 @@ pub(super) const DEFRAGMENT: Family = Family {
     brief_percent: 0,
     aims: ANYBODY_OR_ALL,
 };
+pub(super) const COMPACTION: Family = Family {
+    kind: FamilyKind::Compaction { keep: [0, 20] },
+    count: [1, 4],
+    for_ms: [200, 1_000],
+    brief_percent: 0,
+    aims: &[],
+};
 pub(super) const CRASH_AT: Family = Family {
     // Snapshots and compactions are rare: whoever builds one, installs one or compacts dies the first time.
     kind: FamilyKind::CrashAt {

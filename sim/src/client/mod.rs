@@ -34,11 +34,38 @@ pub enum Way {
 }
 
 impl Way {
-    /// The way of a plan's client. Those who see to it that the cluster serves again have numbers beyond: the first goes
-    /// directly, and the second by gRPC.
+    /// The way of a client.
     pub fn of(client: u64, plan: &WorkloadPlan) -> Way {
-        let grpc = client <= u64::from(plan.grpc_clients) || client == u64::from(plan.clients) + 2;
+        let prober = Role::Prober(Way::Grpc).number(plan);
+        let grpc = client <= u64::from(plan.grpc_clients) || client == u64::from(prober);
         if grpc { Way::Grpc } else { Way::Direct }
+    }
+}
+
+/// Clients beside those of a plan.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    /// Sees to it in the end that the cluster serves, by this way.
+    Prober(Way),
+    /// Writes first when everything is healed.
+    FirstWriter,
+    /// Asks what an operator would, for the fault at this place of the plan.
+    Operator {
+        /// From 0.
+        fault: usize,
+    },
+}
+
+impl Role {
+    /// Its number, beyond those of the plan's clients.
+    pub fn number(self, plan: &WorkloadPlan) -> u32 {
+        let beyond = match self {
+            Role::Prober(Way::Direct) => 1,
+            Role::Prober(Way::Grpc) => 2,
+            Role::FirstWriter => 3,
+            Role::Operator { fault } => 4 + u32::try_from(fault).expect("a plan has fewer faults"),
+        };
+        plan.clients + beyond
     }
 }
 

@@ -3,6 +3,7 @@
 //! A fault is counted when it *took effect*: a partition that stopped a message, a crash of a process that ran. A plan
 //! full of faults that met nobody tests nothing.
 
+mod compaction;
 mod crash;
 mod crash_at;
 mod defragment;
@@ -33,10 +34,12 @@ use std::time::Duration;
 use seedbed_core::runtime::CrashPoint;
 
 use self::disk_damage::Damage;
+use crate::client::{Client, Role};
 use crate::cluster::Cluster;
 use crate::crash_points;
 use crate::disk::DiskFault;
-use crate::plan::{Fault, FaultKind, Part, Target};
+use crate::history::Recorder;
+use crate::plan::{Fault, FaultKind, Part, Plan, Target};
 
 /// How often faults look around that follow what happens.
 const TURN_MS: u64 = 40;
@@ -76,6 +79,7 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::Transfer => "transfer",
         FaultKind::Snapshot { .. } => "snapshot",
         FaultKind::Defragment { .. } => "defragment",
+        FaultKind::Compaction { .. } => "compaction",
         FaultKind::SlowNode { .. } => "slow-node",
         FaultKind::FsyncDelay { .. } => "fsync-delay",
         FaultKind::FsyncStall { .. } => "fsync-stall",
@@ -111,7 +115,8 @@ pub(crate) fn crash_at(point: CrashPoint) -> &'static str {
     }
 }
 
-fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
+/// `operator` is a client of its own for each.
+fn nemesis(place: usize, kind: &FaultKind, operator: impl FnOnce() -> Client) -> Box<dyn Nemesis> {
     match kind {
         FaultKind::Halves { .. }
         | FaultKind::Isolate { .. }
@@ -130,6 +135,7 @@ fn nemesis(place: usize, kind: &FaultKind) -> Box<dyn Nemesis> {
         FaultKind::Transfer => Box::new(transfer::Transfer::default()),
         FaultKind::Snapshot { target } => Box::new(snapshot::Snapshot::new(*target)),
         FaultKind::Defragment { target } => Box::new(defragment::Defragment::new(*target)),
+        FaultKind::Compaction { keep } => Box::new(compaction::Compaction::new(*keep, operator())),
         FaultKind::SlowNode { target, .. } => Box::new(slow_node::SlowNode::new(*target)),
         FaultKind::FsyncDelay { target, sync_us } => Box::new(fsync::FsyncDelay::new(place, *target, *sync_us)),
         FaultKind::FsyncStall { target } => Box::new(fsync::FsyncStall::new(place, *target)),
@@ -212,14 +218,26 @@ fn schedule(faults: &[Fault]) -> Vec<Event> {
 }
 
 /// Carries out the faults of a plan, from now on, and returns when the last has ended: by family, how many took effect.
-pub async fn run(cluster: &Rc<RefCell<Cluster>>, faults: &[Fault]) -> BTreeMap<&'static str, u64> {
+/// What operators ask of the cluster is recorded.
+pub async fn run(
+    cluster: &Rc<RefCell<Cluster>>,
+    plan: &Plan,
+    recorder: &Rc<RefCell<Recorder>>,
+) -> BTreeMap<&'static str, u64> {
+    let faults = &plan.faults;
     let dying = Rc::downgrade(cluster);
     crash_points::reset(Some(Rc::new(move |member| {
         if let Some(cluster) = dying.upgrade() {
             cluster.borrow_mut().crash(member);
         }
     })));
-    let mut nemeses: Vec<_> = faults.iter().enumerate().map(|(place, fault)| nemesis(place, &fault.fault)).collect();
+    let operator = |place: usize| {
+        let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
+        let id = Role::Operator { fault: place }.number(&plan.workload);
+        Client::new(id, plan.seed, roster, &plan.workload, network, recorder.clone())
+    };
+    let nemesis = |(place, fault): (usize, &Fault)| nemesis(place, &fault.fault, || operator(place));
+    let mut nemeses: Vec<_> = faults.iter().enumerate().map(nemesis).collect();
     let mut effects = BTreeMap::new();
     let mut now_ms = 0;
     for Event { at_ms, place, stage } in schedule(faults) {

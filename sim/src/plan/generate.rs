@@ -194,6 +194,7 @@ fn window(family: &Family, cluster: &ClusterPlan, act_ms: u64, moments: &[u64], 
         FamilyKind::Transfer => FaultKind::Transfer,
         FamilyKind::Snapshot => FaultKind::Snapshot { target },
         FamilyKind::Defragment => FaultKind::Defragment { target },
+        FamilyKind::Compaction { keep } => FaultKind::Compaction { keep: d.within(keep) },
         FamilyKind::SlowNode { run_ms, stop_ms } => {
             FaultKind::SlowNode { target, run_ms: d.within(run_ms), stop_ms: d.within(stop_ms) }
         }

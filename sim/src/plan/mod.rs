@@ -358,6 +358,12 @@ pub enum FaultKind {
         /// Whose.
         target: Target,
     },
+    /// An operator compacts the history, by way of whoever leads: an operation like those of clients, and as them in the
+    /// history that is judged.
+    Compaction {
+        /// How many of the newest revisions stay readable beside the newest of all.
+        keep: u64,
+    },
     /// The process gets the processor by turns only.
     SlowNode {
         /// Who.
@@ -517,6 +523,7 @@ impl FaultKind {
             | FaultKind::Duplicate { .. }
             | FaultKind::Reset { .. }
             | FaultKind::Transfer
+            | FaultKind::Compaction { .. }
             | FaultKind::MemberAdd { .. }
             | FaultKind::LearnerPromotion { .. } => None,
             FaultKind::Isolate { target }

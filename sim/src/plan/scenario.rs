@@ -195,6 +195,9 @@ pub enum FamilyKind {
     Transfer,
     Snapshot,
     Defragment,
+    Compaction {
+        keep: Span,
+    },
     SlowNode {
         run_ms: Span,
         stop_ms: Span,
@@ -266,6 +269,7 @@ impl FamilyKind {
             FamilyKind::Transfer => "transfer",
             FamilyKind::Snapshot => "snapshot",
             FamilyKind::Defragment => "defragment",
+            FamilyKind::Compaction { .. } => "compaction",
             FamilyKind::SlowNode { .. } => "slow-node",
             FamilyKind::FsyncDelay { .. } => "fsync-delay",
             FamilyKind::FsyncStall => "fsync-stall",

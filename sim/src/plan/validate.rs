@@ -335,6 +335,7 @@ impl Fault {
             }),
             FaultKind::Snapshot { target } => aimed("snapshot", *target),
             FaultKind::Defragment { target } => aimed("defragment", *target),
+            FaultKind::Compaction { keep } => within(field("compaction", "keep"), *keep, 0, ENTRIES_MAX),
             FaultKind::SlowNode { target, run_ms, stop_ms } => {
                 aimed("slow-node", *target)?;
                 within(field("slow-node", "run_ms"), *run_ms, 1, TIME_MS_MAX)?;
