@@ -468,8 +468,8 @@ pub enum FaultKind {
         rest_ms: u64,
     },
     /// The process dies, and everything on its disk is gone. It is down for half of `for_ms`, and then started again as if it
-    /// were new: it has to be refused, and stays out. A refusal takes another member that knows it and hears it: beside
-    /// faults of the network or of other members it may be let in, which is found and is no bug.
+    /// were new: it has to be refused, and stays out. A refusal takes others that know it and are heard: a plan may not have
+    /// it beside faults that keep them from it.
     LoseDisk {
         /// Who: one member.
         target: Target,

@@ -41,6 +41,8 @@ const KEYS_MAX: u64 = 1_000_000;
 /// A request is at most 1.5 MiB in etcd.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
+/// Messages lost in a thousand, of which a question and its answer come through within a score of tries.
+const REFUSAL_LOSS_PERMILLE_MAX: u32 = 200;
 /// As long as git's longest.
 const COMMIT_CHARS_MAX: usize = 64;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -195,6 +197,29 @@ impl Plan {
         Ok(())
     }
 
+    /// Whoever has lost its disk is refused by others that know it and are heard. Beside what keeps them from it, it may be
+    /// let in, here as in etcd, and the run would blame the store.
+    fn validate_refusals(&self) -> Result<(), PlanError> {
+        let loses = |fault: &Fault| matches!(fault.fault, FaultKind::LoseDisk { .. });
+        for (i, fault) in self.faults.iter().enumerate().filter(|(_, fault)| loses(fault)) {
+            let path = format!("faults[{i}].fault.lose-disk");
+            ensure(self.network.loss_permille <= REFUSAL_LOSS_PERMILLE_MAX, &path, || {
+                format!(
+                    "a refusal gets lost where network.loss_permille is above {REFUSAL_LOSS_PERMILLE_MAX}, and it is {}",
+                    self.network.loss_permille
+                )
+            })?;
+            let beside = |other: &Fault| other.at_ms <= fault.until_ms() && fault.at_ms <= other.until_ms();
+            let mut others = self.faults.iter().enumerate();
+            if let Some((other, _)) = others.find(|(_, other)| beside(other) && other.silences()) {
+                let reason =
+                    format!("the others may be down or not be heard for faults[{other}], and could not refuse it");
+                return Err(PlanError::new(path, reason));
+            }
+        }
+        Ok(())
+    }
+
     fn validate_faults(&self) -> Result<(), PlanError> {
         let mut down = Downtime::default();
         let mut at_ms = 0;
@@ -228,7 +253,7 @@ impl Plan {
             }
             down.add_nth(i, fault);
         }
-        Ok(())
+        self.validate_refusals()
     }
 }
 
@@ -425,6 +450,28 @@ impl Fault {
             | FaultKind::MemberRemove { target }
             | FaultKind::MemberReplace { target, .. } => Some(target),
             _ => self.downs(),
+        }
+    }
+
+    /// Whether it may keep members from being heard by others who ask them.
+    fn silences(&self) -> bool {
+        match self.fault {
+            FaultKind::Halves { .. }
+            | FaultKind::Isolate { .. }
+            | FaultKind::OneWay { .. }
+            | FaultKind::Bridge { .. }
+            | FaultKind::Ring { .. }
+            | FaultKind::Loss { .. }
+            | FaultKind::Latency { .. }
+            | FaultKind::Reorder { .. }
+            | FaultKind::Reset { .. }
+            | FaultKind::SlowLink { .. }
+            // Whose clock runs fast does not wait as long.
+            | FaultKind::Jump { .. }
+            | FaultKind::Drift { .. } => true,
+            // Those who are asked have to know that they run, and another one may.
+            FaultKind::LoseDisk { .. } | FaultKind::MemberRemove { .. } | FaultKind::MemberReplace { .. } => false,
+            _ => self.may_down().is_some(),
         }
     }
 

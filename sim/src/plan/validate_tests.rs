@@ -425,6 +425,37 @@ fn members_that_come_have_numbers_of_their_own_and_a_majority_stays() {
 }
 
 #[test]
+fn a_lost_disk_is_not_mixed_with_what_keeps_others_from_refusing_it() {
+    let with = |fault: Value| {
+        let mut plan = sample();
+        plan["faults"] = json!([
+            { "at_ms": 2000, "for_ms": 1000, "fault": { "lose-disk": { "target": "follower" } } },
+            { "at_ms": 2500, "for_ms": 100, "fault": fault },
+        ]);
+        plan
+    };
+    let passes = |plan: &Value| Plan::from_json(&plan.to_string()).map_err(|error| error.to_string());
+    for silent in [
+        json!({ "halves": { "side": [1, 2] } }),
+        json!({ "loss": { "permille": 100 } }),
+        json!({ "slow-link": { "target": "leader", "latency_us": [5, 9] } }),
+        json!({ "pause": { "target": { "member": 2 } } }),
+        json!({ "no-space": { "target": "everyone" } }),
+    ] {
+        let mut plan = with(silent);
+        let refusal = passes(&plan).expect_err("at the same time");
+        assert!(refusal.starts_with("faults[0].fault.lose-disk: ") && refusal.contains("faults[1]"), "{refusal}");
+        plan["faults"][1]["at_ms"] = 3001.into();
+        passes(&plan).expect("one after the other");
+    }
+    let mut plan = with(json!("transfer"));
+    passes(&plan).expect("whoever leads can refuse it");
+    plan["network"]["loss_permille"] = 201.into();
+    let refusal = passes(&plan).expect_err("hardly anything is heard");
+    assert!(refusal.starts_with("faults[0].fault.lose-disk: a refusal gets lost"), "{refusal}");
+}
+
+#[test]
 fn a_commit_is_a_name_and_a_foreign_version_is_named_first() {
     for commit in ["", "main branch", "01234567\n", &"0".repeat(65)] {
         assert_refused("/commit", commit.into(), "commit", "hexadecimal digits");
