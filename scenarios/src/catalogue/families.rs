@@ -9,6 +9,10 @@ pub(super) const DECLARED_PPM: u64 = 200_000;
 const ANYBODY: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2, Aim::Member)];
 const ANYBODY_OR_ALL: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2, Aim::Member), (2, Aim::Everyone)];
 
+/// For what takes a member from the cluster: one by number more often than not. There is room for a minority of them, and
+/// a leader or a follower counts as another one each time.
+const ONE: &[(u32, Aim)] = &[(1, Aim::Leader), (1, Aim::Follower), (4, Aim::Member)];
+
 pub(super) const HALVES: Family =
     Family { kind: FamilyKind::Halves, count: [1, 3], for_ms: [300, 3_000], brief_percent: 20, aims: &[] };
 pub(super) const ISOLATE: Family =
@@ -193,14 +197,14 @@ pub(super) const BIT_ROT: Family = Family {
     count: [1, 2],
     for_ms: [500, 2_500],
     brief_percent: 0,
-    aims: ANYBODY,
+    aims: ONE,
 };
 pub(super) const ASTRAY: Family = Family {
     kind: FamilyKind::MisdirectedWrite { rest_ms: [500, 3_000] },
     count: [1, 2],
     for_ms: [500, 2_500],
     brief_percent: 0,
-    aims: ANYBODY,
+    aims: ONE,
 };
 pub(super) const LOSE_DISK: Family =
     Family { kind: FamilyKind::LoseDisk, count: [1, 2], for_ms: [1_500, 4_000], brief_percent: 0, aims: ANYBODY };
@@ -214,6 +218,6 @@ pub(super) const LEARNER_PROMOTION: Family = Family {
     aims: &[],
 };
 pub(super) const MEMBER_REMOVE: Family =
-    Family { kind: FamilyKind::MemberRemove, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: ANYBODY };
+    Family { kind: FamilyKind::MemberRemove, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: ONE };
 pub(super) const MEMBER_REPLACE: Family =
-    Family { kind: FamilyKind::MemberReplace, count: [1, 2], for_ms: [1_500, 5_000], brief_percent: 0, aims: ANYBODY };
+    Family { kind: FamilyKind::MemberReplace, count: [1, 2], for_ms: [1_500, 5_000], brief_percent: 0, aims: ONE };
