@@ -40,6 +40,8 @@ pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> R
         opened => opened,
     };
     let file = file.map_err(|source| StoreError::Io { operation: "open", path: path.clone(), source })?;
+    // Also of a file that was there: whoever made it may have died, or failed, before its name was durable.
+    sync_names(disk, dir).await?;
     let backend = Backend::new(file, path);
     let db = open_database(&backend, options)?;
     // Opening repairs, which writes.
@@ -101,14 +103,23 @@ async fn create<D: Disk>(disk: &D, dir: &str, path: &str, options: Options) -> R
     backend.fail("the store is closed");
     drop(db);
 
-    disk.rename(&new_path, path).map_err(io_error("rename", &new_path))?;
-    disk.sync_dir(dir).await.map_err(io_error("sync folder", dir))?;
+    disk.rename(&new_path, path).map_err(io_error("rename", &new_path))
+}
+
+/// Makes the file's name durable, and those of the folders that it is in.
+async fn sync_names<D: Disk>(disk: &D, dir: &str) -> Result<(), StoreError> {
     let mut dir = dir;
-    while !dir.is_empty() {
+    loop {
+        disk.sync_dir(dir).await.map_err(|source| StoreError::Io {
+            operation: "sync folder",
+            path: dir.to_owned(),
+            source,
+        })?;
+        if dir.is_empty() {
+            return Ok(());
+        }
         dir = dir.rsplit_once('/').map_or("", |(parent, _)| parent);
-        disk.sync_dir(dir).await.map_err(io_error("sync folder", dir))?;
     }
-    Ok(())
 }
 
 fn open_database<F: File>(backend: &Arc<Backend<F>>, options: Options) -> Result<Database, StoreError> {

@@ -105,8 +105,9 @@ impl MemoryDisk {
         self.lock().files[path].0.lock().unwrap().operations
     }
 
-    pub(super) fn synced_dirs(&self) -> BTreeSet<String> {
-        self.lock().synced_dirs.clone()
+    /// The folders that have been synced since the last call.
+    pub(super) fn take_synced_dirs(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.lock().synced_dirs)
     }
 
     pub(super) fn flip(&self, path: &str, find: &[u8]) {
