@@ -498,7 +498,8 @@ const EVERYTHING: Scenario = Scenario {
             NO_SPACE,
             SLOW_DISK,
             BIT_ROT,
-            ASTRAY,
+            // Few of them are ever noticed: what they hit is often forgotten, or written anew.
+            Family { count: [2, 4], ..ASTRAY },
             MEMBER_ADD,
             LEARNER_PROMOTION,
             MEMBER_REMOVE,

@@ -220,4 +220,4 @@ pub(super) const LEARNER_PROMOTION: Family = Family {
 pub(super) const MEMBER_REMOVE: Family =
     Family { kind: FamilyKind::MemberRemove, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: ONE };
 pub(super) const MEMBER_REPLACE: Family =
-    Family { kind: FamilyKind::MemberReplace, count: [1, 2], for_ms: [1_500, 5_000], brief_percent: 0, aims: ONE };
+    Family { kind: FamilyKind::MemberReplace, count: [1, 2], for_ms: [2_500, 6_000], brief_percent: 0, aims: ONE };

@@ -116,8 +116,12 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
         let count = d.within(family.count);
         for _ in 0..count {
             let placed = (0..PLACES)
-                .map(|_| window(family, cluster, act_ms, &moments, d))
-                .find(|fault| down.admits(fault, limit, cluster.members));
+                .map(|_| {
+                    let mut fault = window(family, cluster, act_ms, &moments, d);
+                    meet_the_lost(&mut fault, &faults, d);
+                    fault
+                })
+                .find(|fault| down.admits(fault, limit, cluster.members) && !is_too_late(fault, &faults));
             if let Some(fault) = placed {
                 down.add(&fault);
                 faults.push(fault);
@@ -128,6 +132,26 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
     let newcomers = faults.iter_mut().filter_map(|fault| fault.fault.newcomer_mut());
     newcomers.zip(cluster.members + 1..).for_each(|(newcomer, number)| *newcomer = number);
     faults
+}
+
+/// Half of the faults that take a member from the cluster are aimed at one that another fault is to take, if there is one:
+/// an operator removes whose disk is damaged. Others have little room beside it.
+fn meet_the_lost(fault: &mut Fault, others: &[Fault], d: &mut Draw) {
+    let lost: Vec<Target> = others.iter().filter_map(|other| other.fault.loses()).collect();
+    if fault.fault.loses().is_some() && d.chance(50) && !lost.is_empty() {
+        let again = lost[d.within([0, lost.len() as u64 - 1]) as usize];
+        if let (Target::Member(_), Some(target)) = (again, fault.fault.target_mut()) {
+            *target = again;
+        }
+    }
+}
+
+/// Whether one of the two would meet a member that the other has removed by then.
+fn is_too_late(fault: &Fault, others: &[Fault]) -> bool {
+    let Some(Target::Member(member)) = fault.fault.loses() else { return false };
+    let same = others.iter().filter(|other| other.fault.loses() == Some(Target::Member(member)));
+    let after = |one: &Fault, other: &Fault| one.fault.changes_members() && one.at_ms <= other.at_ms;
+    same.into_iter().any(|other| after(fault, other) || after(other, fault))
 }
 
 /// Times in the act, each in a part of it that is as long as the others'.
@@ -418,6 +442,37 @@ mod tests {
         let without = scenario(CALM).plan(3);
         assert!(without.faults.is_empty());
         assert_eq!(Plan { faults: Vec::new(), ..with }, without);
+    }
+
+    #[test]
+    fn a_member_whose_disk_is_damaged_may_be_the_one_that_goes_and_not_the_other_way() {
+        const LOSSES: &[Family] = &[
+            Family {
+                kind: FamilyKind::MemberRemove,
+                count: [1, 1],
+                for_ms: [500, 3000],
+                brief_percent: 0,
+                aims: &[(1, Aim::Leader), (1, Aim::Member)],
+            },
+            Family {
+                kind: FamilyKind::BitRot { bits: [1, 3], rest_ms: [0, 2000] },
+                count: [1, 1],
+                for_ms: [500, 3000],
+                brief_percent: 0,
+                aims: &[(1, Aim::Leader), (1, Aim::Member)],
+            },
+        ];
+        let mut scenario = scenario(LOSSES);
+        scenario.faults.off_percent = 0;
+        scenario.cluster.members = &[(1, 3)];
+        let plans: Vec<Plan> = (0..100).map(|seed| scenario.plan(seed)).collect();
+        let both: Vec<&Plan> = plans.iter().filter(|plan| plan.faults.len() == 2).collect();
+        assert!(both.len() > 20, "{} of 100 plans have both", both.len());
+        for plan in both {
+            let [damage, removal] = &plan.faults[..] else { unreachable!("they were counted") };
+            assert!(damage.fault.damages().is_some() && removal.fault.changes_members(), "seed {}", plan.seed);
+            assert_eq!(damage.fault.loses(), removal.fault.loses(), "seed {}", plan.seed);
+        }
     }
 
     #[test]
