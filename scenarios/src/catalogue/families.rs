@@ -219,5 +219,6 @@ pub(super) const LEARNER_PROMOTION: Family = Family {
 };
 pub(super) const MEMBER_REMOVE: Family =
     Family { kind: FamilyKind::MemberRemove, count: [1, 2], for_ms: [500, 3_000], brief_percent: 0, aims: ONE };
+/// Long enough for a removal, an addition and a snapshot, while other faults hold them up.
 pub(super) const MEMBER_REPLACE: Family =
     Family { kind: FamilyKind::MemberReplace, count: [1, 2], for_ms: [2_500, 6_000], brief_percent: 0, aims: ONE };

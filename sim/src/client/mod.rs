@@ -49,10 +49,10 @@ pub enum Role {
     Prober(Way),
     /// Writes first when everything is healed.
     FirstWriter,
-    /// Asks what an operator would, for the fault at this place of the plan.
-    Operator {
+    /// Asks what the fault at this place of the plan wants done.
+    Nemesis {
         /// From 0.
-        fault: usize,
+        place: usize,
     },
 }
 
@@ -63,7 +63,7 @@ impl Role {
             Role::Prober(Way::Direct) => 1,
             Role::Prober(Way::Grpc) => 2,
             Role::FirstWriter => 3,
-            Role::Operator { fault } => 4 + u32::try_from(fault).expect("a plan has fewer faults"),
+            Role::Nemesis { place } => 4 + u32::try_from(place).expect("a plan has fewer faults"),
         };
         plan.clients + beyond
     }

@@ -10,18 +10,18 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::history::{Outcome, Request};
 
-/// An operator asks the leader to compact the history, close to its end.
+/// The leader is asked to compact the history, close to its end.
 pub(super) struct Compaction {
     keep: u64,
     /// Who asks: an operation like any other, of which the judges know.
-    operator: Option<Client>,
+    client: Option<Client>,
     /// Whether the leader has said that it is done.
     done: Rc<Cell<bool>>,
 }
 
 impl Compaction {
-    pub(super) fn new(keep: u64, operator: Client) -> Self {
-        Compaction { keep, operator: Some(operator), done: Rc::default() }
+    pub(super) fn new(keep: u64, client: Client) -> Self {
+        Compaction { keep, client: Some(client), done: Rc::default() }
     }
 }
 
@@ -32,12 +32,12 @@ impl Nemesis for Compaction {
         };
         let revision = node.status().revision.saturating_sub_unsigned(self.keep);
         if revision > 0
-            && let Some(mut operator) = self.operator.take()
+            && let Some(mut client) = self.client.take()
         {
             let done = self.done.clone();
             madsim::task::spawn_local(async move {
                 let compact = |_| Request::Compact(CompactionRequest { revision, physical: false });
-                done.set(matches!(operator.ask(leader, compact).await, Outcome::Ok(_)));
+                done.set(matches!(client.ask(leader, compact).await, Outcome::Ok(_)));
             });
         }
     }

@@ -115,8 +115,8 @@ pub(crate) fn crash_at(point: CrashPoint) -> &'static str {
     }
 }
 
-/// `operator` is a client of its own for each.
-fn nemesis(place: usize, kind: &FaultKind, operator: impl FnOnce() -> Client) -> Box<dyn Nemesis> {
+/// `client` makes a client for it alone.
+fn nemesis(place: usize, kind: &FaultKind, client: impl FnOnce() -> Client) -> Box<dyn Nemesis> {
     match kind {
         FaultKind::Halves { .. }
         | FaultKind::Isolate { .. }
@@ -135,7 +135,7 @@ fn nemesis(place: usize, kind: &FaultKind, operator: impl FnOnce() -> Client) ->
         FaultKind::Transfer => Box::new(transfer::Transfer::default()),
         FaultKind::Snapshot { target } => Box::new(snapshot::Snapshot::new(*target)),
         FaultKind::Defragment { target } => Box::new(defragment::Defragment::new(*target)),
-        FaultKind::Compaction { keep } => Box::new(compaction::Compaction::new(*keep, operator())),
+        FaultKind::Compaction { keep } => Box::new(compaction::Compaction::new(*keep, client())),
         FaultKind::SlowNode { target, .. } => Box::new(slow_node::SlowNode::new(*target)),
         FaultKind::FsyncDelay { target, sync_us } => Box::new(fsync::FsyncDelay::new(place, *target, *sync_us)),
         FaultKind::FsyncStall { target } => Box::new(fsync::FsyncStall::new(place, *target)),
@@ -218,7 +218,7 @@ fn schedule(faults: &[Fault]) -> Vec<Event> {
 }
 
 /// Carries out the faults of a plan, from now on, and returns when the last has ended: by family, how many took effect.
-/// What operators ask of the cluster is recorded.
+/// What faults ask of the KV service is recorded.
 pub async fn run(
     cluster: &Rc<RefCell<Cluster>>,
     plan: &Plan,
@@ -231,12 +231,12 @@ pub async fn run(
             cluster.borrow_mut().crash(member);
         }
     })));
-    let operator = |place: usize| {
+    let client = |place: usize| {
         let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
-        let id = Role::Operator { fault: place }.number(&plan.workload);
+        let id = Role::Nemesis { place }.number(&plan.workload);
         Client::new(id, plan.seed, roster, &plan.workload, network, recorder.clone())
     };
-    let nemesis = |(place, fault): (usize, &Fault)| nemesis(place, &fault.fault, || operator(place));
+    let nemesis = |(place, fault): (usize, &Fault)| nemesis(place, &fault.fault, || client(place));
     let mut nemeses: Vec<_> = faults.iter().enumerate().map(nemesis).collect();
     let mut effects = BTreeMap::new();
     let mut now_ms = 0;

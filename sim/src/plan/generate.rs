@@ -1,7 +1,7 @@
 //! From a scenario and a seed to a plan: a pure function.
 //!
 //! Each part draws from its own stream, named after it, so that taking one family of faults out of a scenario does not
-//! reshuffle what is left.
+//! reshuffle what is left; but for whom there is room, and whom families that take members look for together.
 
 use rand::Rng as _;
 use rand_pcg::Pcg64;
@@ -134,8 +134,8 @@ fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl F
     faults
 }
 
-/// Half of the faults that take a member from the cluster are aimed at one that another fault is to take, if there is one:
-/// an operator removes whose disk is damaged. Others have little room beside it.
+/// Some of the faults that take a member from the cluster are aimed at one that another fault is to take, by number: an
+/// operator removes whose disk is damaged. Others have little room beside it.
 fn meet_the_lost(fault: &mut Fault, others: &[Fault], d: &mut Draw) {
     let lost: Vec<Target> = others.iter().filter_map(|other| other.fault.loses()).collect();
     if fault.fault.loses().is_some() && d.chance(50) && !lost.is_empty() {
@@ -149,9 +149,9 @@ fn meet_the_lost(fault: &mut Fault, others: &[Fault], d: &mut Draw) {
 /// Whether one of the two would meet a member that the other has removed by then.
 fn is_too_late(fault: &Fault, others: &[Fault]) -> bool {
     let Some(Target::Member(member)) = fault.fault.loses() else { return false };
-    let same = others.iter().filter(|other| other.fault.loses() == Some(Target::Member(member)));
+    let mut same = others.iter().filter(|other| other.fault.loses() == Some(Target::Member(member)));
     let after = |one: &Fault, other: &Fault| one.fault.changes_members() && one.at_ms <= other.at_ms;
-    same.into_iter().any(|other| after(fault, other) || after(other, fault))
+    same.any(|other| after(fault, other) || after(other, fault))
 }
 
 /// Times in the act, each in a part of it that is as long as the others'.
@@ -465,9 +465,10 @@ mod tests {
         let mut scenario = scenario(LOSSES);
         scenario.faults.off_percent = 0;
         scenario.cluster.members = &[(1, 3)];
-        let plans: Vec<Plan> = (0..100).map(|seed| scenario.plan(seed)).collect();
+        let plans: Vec<Plan> = (0..300).map(|seed| scenario.plan(seed)).collect();
         let both: Vec<&Plan> = plans.iter().filter(|plan| plan.faults.len() == 2).collect();
-        assert!(both.len() > 20, "{} of 100 plans have both", both.len());
+        // Without looking for whom the other takes it would be 60 or so.
+        assert!(both.len() > 85, "{} of 300 plans have both", both.len());
         for plan in both {
             let [damage, removal] = &plan.faults[..] else { unreachable!("they were counted") };
             assert!(damage.fault.damages().is_some() && removal.fault.changes_members(), "seed {}", plan.seed);

@@ -358,8 +358,8 @@ pub enum FaultKind {
         /// Whose.
         target: Target,
     },
-    /// An operator compacts the history, by way of whoever leads: an operation like those of clients, and as them in the
-    /// history that is judged.
+    /// The history is compacted, by way of whoever leads: an operation like those of clients, and as them in the history
+    /// that is judged. It counts if it is answered while the fault lasts.
     Compaction {
         /// How many of the newest revisions stay readable beside the newest of all.
         keep: u64,

@@ -17,6 +17,8 @@
 //!
 //! What is drawn from a band counts as the lower quarter of it. If even that is too slow, hardly anything is in time. A
 //! plan that passes narrowly may still need more time than it has.
+//!
+//! Nor may a member lose its disk beside faults that keep the others from refusing it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -209,7 +211,8 @@ impl Plan {
                     self.network.loss_permille
                 )
             })?;
-            let beside = |other: &Fault| other.at_ms <= fault.until_ms() && fault.at_ms <= other.until_ms();
+            let until_ms = fault.until_ms().max(self.refused_by_ms(fault));
+            let beside = |other: &Fault| other.at_ms <= until_ms && fault.at_ms <= other.until_ms();
             let mut others = self.faults.iter().enumerate();
             if let Some((other, _)) = others.find(|(_, other)| beside(other) && other.silences()) {
                 let reason =
@@ -218,6 +221,12 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// When the others have answered somebody who starts half-way through a fault, and asks for an election time-out.
+    fn refused_by_ms(&self, fault: &Fault) -> u64 {
+        let start_us = STARTING_SYNCS * self.disk.sync_us[1];
+        fault.at_ms + fault.for_ms / 2 + start_us.div_ceil(1000) + self.cluster.election_ms
     }
 
     fn validate_faults(&self) -> Result<(), PlanError> {
@@ -461,15 +470,15 @@ impl Fault {
             | FaultKind::OneWay { .. }
             | FaultKind::Bridge { .. }
             | FaultKind::Ring { .. }
-            | FaultKind::Loss { .. }
-            | FaultKind::Latency { .. }
-            | FaultKind::Reorder { .. }
-            | FaultKind::Reset { .. }
             | FaultKind::SlowLink { .. }
             // Whose clock runs fast does not wait as long.
             | FaultKind::Jump { .. }
             | FaultKind::Drift { .. } => true,
-            // Those who are asked have to know that they run, and another one may.
+            FaultKind::Loss { links, .. }
+            | FaultKind::Latency { links, .. }
+            | FaultKind::Reorder { links, .. }
+            | FaultKind::Reset { links, .. } => links != LinkSet::Clients,
+            // They take a minority at most, and whoever has lost its disk starts only while all others that run know it.
             FaultKind::LoseDisk { .. } | FaultKind::MemberRemove { .. } | FaultKind::MemberReplace { .. } => false,
             _ => self.may_down().is_some(),
         }

@@ -447,7 +447,12 @@ fn a_lost_disk_is_not_mixed_with_what_keeps_others_from_refusing_it() {
         assert!(refusal.starts_with("faults[0].fault.lose-disk: ") && refusal.contains("faults[1]"), "{refusal}");
         plan["faults"][1]["at_ms"] = 3001.into();
         passes(&plan).expect("one after the other");
+        // It starts half-way, and then asks for an election time-out.
+        plan["faults"][0]["for_ms"] = 10.into();
+        plan["faults"][1]["at_ms"] = 2020.into();
+        passes(&plan).expect_err("it is being asked for");
     }
+    passes(&with(json!({ "loss": { "permille": 100, "links": "clients" } }))).expect("members hear each other");
     let mut plan = with(json!("transfer"));
     passes(&plan).expect("whoever leads can refuse it");
     plan["network"]["loss_permille"] = 201.into();
