@@ -136,6 +136,34 @@ impl Write for Lines {
 }
 
 #[test]
+fn without_one_of_its_faults_a_run_stays_as_it_was_until_that_one_begins() {
+    const TAKEN_OUT: usize = 1;
+    let plan = plans::plan(
+        11,
+        &json!([
+            {"at_ms": 300, "for_ms": 2000, "fault": {"loss": {"permille": 50}}},
+            {"at_ms": 900, "for_ms": 300, "fault": {"pause": {"target": "leader"}}},
+            {"at_ms": 1000, "for_ms": 900, "fault": {"reorder": {
+                "links": "all", "permille": 300, "delay_us": [1000, 9000]}}},
+        ]),
+        &json!({}),
+    );
+    let mut fewer = plan.clone();
+    fewer.faults.remove(TAKEN_OUT);
+    let events = |plan: &Plan| {
+        let lines = Lines::default();
+        run::run(plan, &Options { events: Some(trace::Stream::new(lines.clone())), ..Options::default() });
+        String::from_utf8(std::mem::take(&mut lines.0.lock().expect("one thread"))).expect("text")
+    };
+    let (all, rest) = (events(&plan), events(&fewer));
+    let mut pairs = all.lines().zip(rest.lines()).enumerate();
+    let (nth, (parted, _)) = pairs.find(|(_, (one, other))| one != other).expect("the pause matters");
+    // An event's line has its number, and the seconds since the run began.
+    let at_s: f64 = parted.split(' ').nth(1).expect("a time").parse().expect("seconds");
+    assert!(nth > 1000 && at_s * 1000.0 >= plan.faults[TAKEN_OUT].at_ms as f64, "they part at event {nth}: {parted}");
+}
+
+#[test]
 fn a_log_repeats_itself_byte_by_byte_and_changes_nothing() {
     let logged = |seed| {
         let lines = Lines::default();

@@ -114,7 +114,7 @@ pub(super) const DEFRAGMENT: Family = Family {
 pub(super) const COMPACTION: Family = Family {
     kind: FamilyKind::Compaction { keep: [0, 20] },
     count: [1, 4],
-    for_ms: [200, 1_000],
+    for_ms: [1_000, 2_000],
     brief_percent: 0,
     aims: &[],
 };
@@ -207,7 +207,7 @@ pub(super) const ASTRAY: Family = Family {
     aims: ONE,
 };
 pub(super) const LOSE_DISK: Family =
-    Family { kind: FamilyKind::LoseDisk, count: [1, 2], for_ms: [1_500, 4_000], brief_percent: 0, aims: ANYBODY };
+    Family { kind: FamilyKind::LoseDisk, count: [1, 2], for_ms: [1_500, 4_000], brief_percent: 0, aims: ONE };
 pub(super) const MEMBER_ADD: Family =
     Family { kind: FamilyKind::MemberAdd, count: [1, 2], for_ms: [1_000, 4_000], brief_percent: 0, aims: &[] };
 pub(super) const LEARNER_PROMOTION: Family = Family {

@@ -56,10 +56,18 @@ impl DiskFault {
     }
 }
 
+/// The random streams of the kinds of faults: without one of them the others draw what they drew.
+#[derive(Debug)]
+struct Draws {
+    syncs: Pcg64,
+    errors: Pcg64,
+    delays: Pcg64,
+}
+
 /// The faults under way.
 #[derive(Debug)]
 pub(super) struct Faults {
-    draws: Pcg64,
+    draws: Draws,
     failing_syncs: u32,
     failing_reads: u32,
     failing_writes: u32,
@@ -71,7 +79,11 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn new(seed: u64, id: u64) -> Self {
         Faults {
-            draws: stream(seed, "disk/fault", id),
+            draws: Draws {
+                syncs: stream(seed, "disk/fault/sync", id),
+                errors: stream(seed, "disk/fault/error", id),
+                delays: stream(seed, "disk/fault/delay", id),
+            },
             failing_syncs: 0,
             failing_reads: 0,
             failing_writes: 0,
@@ -97,19 +109,19 @@ impl Faults {
 
     /// Whether an operation fails. Nothing is drawn for one that cannot.
     pub(super) fn fails(&mut self, access: Access) -> bool {
-        let permille = match access {
-            Access::Inspect => 0,
-            Access::Read => self.failing_reads,
-            Access::Write => self.failing_writes,
-            Access::Sync => self.failing_syncs,
+        let (permille, draws) = match access {
+            Access::Inspect => return false,
+            Access::Read => (self.failing_reads, &mut self.draws.errors),
+            Access::Write => (self.failing_writes, &mut self.draws.errors),
+            Access::Sync => (self.failing_syncs, &mut self.draws.syncs),
         };
-        permille > 0 && self.draws.chance(permille)
+        permille > 0 && draws.chance(permille)
     }
 
     /// Owes the time that an operation takes longer, if the disk is slow.
     pub(super) fn delay(&mut self, access: Access, stats: &mut DiskStats) {
         if let Some([least, most]) = self.slow_us.filter(|_| access != Access::Inspect) {
-            self.owed_ns += self.draws.between(least * 1000, most.max(least) * 1000);
+            self.owed_ns += self.draws.delays.between(least * 1000, most.max(least) * 1000);
             stats.slowed += 1;
         }
     }

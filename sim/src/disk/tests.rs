@@ -389,6 +389,28 @@ fn operations_fail_as_often_as_they_are_to_and_change_nothing() {
 }
 
 #[test]
+fn what_one_kind_of_fault_draws_does_not_change_what_another_draws() {
+    let errors = DiskFault::Errors { reads: 0, writes: 300 };
+    let failures = |faults: Vec<DiskFault>| {
+        Simulation::new(5).expect(|| async move {
+            let disk = SimDisk::new(1, [100, 200]);
+            let file = durable_file(&disk.handle(), "data").await;
+            disk.set_faults(faults);
+            let mut failed = Vec::new();
+            for at in 0..100 {
+                failed.push(file.write_at(at, &[1]).is_err());
+                let _ = file.sync().await;
+            }
+            failed
+        })
+    };
+    let alone = failures(vec![errors]);
+    assert!(alone.contains(&true) && alone.contains(&false));
+    assert_eq!(failures(vec![errors, DiskFault::Slow([100, 900])]), alone);
+    assert_eq!(failures(vec![DiskFault::FailingSyncs(500), errors]), alone);
+}
+
+#[test]
 fn syncs_fail_as_often_as_they_are_to() {
     each_seed(3, |disk| async move {
         let file = durable_file(&disk.handle(), "data").await;

@@ -116,7 +116,8 @@ pub(crate) fn crash_at(point: CrashPoint) -> &'static str {
 }
 
 /// `client` makes a client for it alone.
-fn nemesis(place: usize, kind: &FaultKind, client: impl FnOnce() -> Client) -> Box<dyn Nemesis> {
+fn nemesis(place: usize, fault: &Fault, client: impl FnOnce() -> Client) -> Box<dyn Nemesis> {
+    let kind = &fault.fault;
     match kind {
         FaultKind::Halves { .. }
         | FaultKind::Isolate { .. }
@@ -128,7 +129,7 @@ fn nemesis(place: usize, kind: &FaultKind, client: impl FnOnce() -> Client) -> B
         | FaultKind::Latency { .. }
         | FaultKind::Reorder { .. }
         | FaultKind::Duplicate { .. }
-        | FaultKind::Reset { .. } => Box::new(disturbance::Disturbance::new(place, kind.clone())),
+        | FaultKind::Reset { .. } => Box::new(disturbance::Disturbance::new(fault.stream(place), kind.clone())),
         FaultKind::Skew { target, by_ms } => Box::new(skew::Skew::new(*target, *by_ms)),
         FaultKind::Jump { target, by_ms } => Box::new(jump::Jump::new(*target, *by_ms)),
         FaultKind::CrashAt { target, point, nth } => Box::new(crash_at::CrashAt::new(place, *target, *point, *nth)),
@@ -236,7 +237,7 @@ pub async fn run(
         let id = Role::Nemesis { place }.number(&plan.workload);
         Client::new(id, plan.seed, roster, &plan.workload, network, recorder.clone())
     };
-    let nemesis = |(place, fault): (usize, &Fault)| nemesis(place, &fault.fault, || client(place));
+    let nemesis = |(place, fault): (usize, &Fault)| nemesis(place, fault, || client(place));
     let mut nemeses: Vec<_> = faults.iter().enumerate().map(nemesis).collect();
     let mut effects = BTreeMap::new();
     let mut now_ms = 0;

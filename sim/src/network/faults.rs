@@ -91,10 +91,10 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    fn begin(&mut self, place: usize, kind: Kind) -> FaultId {
+    fn begin(&mut self, index: u64, kind: Kind) -> FaultId {
         self.begun += 1;
         let id = FaultId(self.begun);
-        self.faults.insert(id, Fault { kind, rng: stream(seed(), "net-fault", place as u64), met: 0 });
+        self.faults.insert(id, Fault { kind, rng: stream(seed(), "net-fault", index), met: 0 });
         id
     }
 
@@ -229,20 +229,20 @@ impl Network {
     }
 
     /// Of the messages on these links, so many in a thousand are under way for longer, so that others overtake them. Bytes
-    /// of a stream stay in order. What is drawn belongs to the `place`-th fault of the plan.
-    pub fn delay(&self, place: usize, links: LinkSet, permille: u32, delay_us: [u64; 2]) -> FaultId {
-        self.begin("net-fault-delay", place, Kind::Delay(links, permille, delay_us))
+    /// of a stream stay in order. `stream` names the random stream that it draws from, as it does in a plan.
+    pub fn delay(&self, stream: u64, links: LinkSet, permille: u32, delay_us: [u64; 2]) -> FaultId {
+        self.begin("net-fault-delay", stream, Kind::Delay(links, permille, delay_us))
     }
 
     /// Of the requests between members on these links that may be carried out twice, and of the replies, so many in a
     /// thousand arrive once more. A connection hands its bytes over once, so clients and proposals are spared.
-    pub fn duplicate(&self, place: usize, links: LinkSet, permille: u32, after_us: [u64; 2]) -> FaultId {
-        self.begin("net-fault-duplicate", place, Kind::Duplicate(links, permille, after_us))
+    pub fn duplicate(&self, stream: u64, links: LinkSet, permille: u32, after_us: [u64; 2]) -> FaultId {
+        self.begin("net-fault-duplicate", stream, Kind::Duplicate(links, permille, after_us))
     }
 
     /// Of the messages on these links, so many in a thousand break the call or the connection that they belong to.
-    pub fn reset_some(&self, place: usize, links: LinkSet, permille: u32) -> FaultId {
-        self.begin("net-fault-reset", place, Kind::Reset(links, permille))
+    pub fn reset_some(&self, stream: u64, links: LinkSet, permille: u32) -> FaultId {
+        self.begin("net-fault-reset", stream, Kind::Reset(links, permille))
     }
 
     /// Ends a fault. Returns how many messages it met: a fault that met none had no effect.
@@ -273,8 +273,8 @@ impl Network {
         self.begin("net-fault-cut", 0, Kind::CutBetween(Box::new(stops)))
     }
 
-    fn begin(&self, tag: &'static str, place: usize, kind: Kind) -> FaultId {
-        let fault = self.shared.lock().faults.begin(place, kind);
+    fn begin(&self, tag: &'static str, stream: u64, kind: Kind) -> FaultId {
+        let fault = self.shared.lock().faults.begin(stream, kind);
         trace::record(tag, &[fault.0]);
         fault
     }

@@ -200,8 +200,19 @@ pub struct Fault {
     pub at_ms: u64,
     /// How long it lasts. A crashed member restarts at the end of it.
     pub for_ms: u64,
+    /// Which random stream it draws from while it lasts; its place in the list, from 0, if that is left out. It stays when
+    /// others are taken out, so that what is left draws what it drew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u32>,
     /// What it is.
     pub fault: FaultKind,
+}
+
+impl Fault {
+    /// The random stream that it draws from, at this place of a plan.
+    pub fn stream(&self, place: usize) -> u64 {
+        self.stream.map_or(place as u64, u64::from)
+    }
 }
 
 /// Whom a fault meets.
@@ -557,16 +568,6 @@ impl FaultKind {
     /// The number of the member that comes with it.
     pub(crate) fn newcomer(&self) -> Option<u64> {
         match *self {
-            FaultKind::MemberAdd { member }
-            | FaultKind::LearnerPromotion { member, .. }
-            | FaultKind::MemberReplace { member, .. } => Some(member),
-            _ => None,
-        }
-    }
-
-    /// The same, to be given another one.
-    pub(crate) fn newcomer_mut(&mut self) -> Option<&mut u64> {
-        match self {
             FaultKind::MemberAdd { member }
             | FaultKind::LearnerPromotion { member, .. }
             | FaultKind::MemberReplace { member, .. } => Some(member),

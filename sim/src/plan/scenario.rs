@@ -326,7 +326,7 @@ impl FamilyKind {
     }
 
     /// Whether it takes what a member has, and so needs others that have the same data.
-    fn loses(self) -> bool {
+    pub(super) fn loses(self) -> bool {
         matches!(
             self,
             FamilyKind::BitRot { .. }

@@ -500,8 +500,8 @@ pub(super) struct Downtime(Vec<Down>);
 struct Down {
     fault: usize,
     at_ms: u64,
-    /// Until when it is sure; not at all, if it is the fault's beginning.
-    until_ms: u64,
+    /// Until when it is sure, if it is.
+    until_ms: Option<u64>,
     /// Until when it may be.
     may_last_ms: u64,
     target: Target,
@@ -514,7 +514,8 @@ impl Downtime {
     fn clash(&self, fault: &Fault) -> Option<(usize, String)> {
         let target = fault.downs()?;
         let (at_ms, until_ms) = (fault.at_ms, fault.until_ms());
-        let mut beside = self.0.iter().filter(|down| down.at_ms < until_ms && at_ms < down.until_ms);
+        let lasts = |down: &Down| down.until_ms.is_some_and(|until_ms| at_ms < until_ms);
+        let mut beside = self.0.iter().filter(|down| down.at_ms < until_ms && lasts(down));
         let clash = beside.find(|down| match (down.target, target) {
             (Target::Everyone, _) | (_, Target::Everyone) => true,
             (Target::Member(one), Target::Member(other)) => one == other,
@@ -549,11 +550,12 @@ impl Downtime {
         if fault.may_down().is_none() {
             return true;
         }
-        let beside = |until_ms: u64, lasts: fn(&Down) -> u64| {
-            self.0.iter().filter(|down| down.at_ms < until_ms && fault.at_ms < lasts(down)).count() as u64
+        let beside = |until_ms: u64, lasts: fn(&Down) -> Option<u64>| {
+            let meets = |down: &&Down| down.at_ms < until_ms && lasts(down).is_some_and(|lasts| fault.at_ms < lasts);
+            self.0.iter().filter(meets).count() as u64
         };
         let surely = fault.downs().is_none() || beside(fault.until_ms(), |down| down.until_ms) < limit;
-        let perhaps = beside(fault.may_last_ms(), |down| down.may_last_ms) < limit + 1;
+        let perhaps = beside(fault.may_last_ms(), |down| Some(down.may_last_ms)) < limit + 1;
         self.clash(fault).is_none() && surely && perhaps && self.spares_majority(fault, members)
     }
 
@@ -563,7 +565,7 @@ impl Downtime {
 
     fn add_nth(&mut self, nth: usize, fault: &Fault) {
         if let Some(target) = fault.may_down() {
-            let until_ms = if fault.downs().is_some() { fault.until_ms() } else { fault.at_ms };
+            let until_ms = fault.downs().map(|_| fault.until_ms());
             let (may_last_ms, lost) = (fault.may_last_ms(), fault.fault.loses().is_some());
             self.0.push(Down { fault: nth, at_ms: fault.at_ms, until_ms, may_last_ms, target, lost });
         }

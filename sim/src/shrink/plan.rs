@@ -48,7 +48,7 @@ pub trait Laboratory {
 
 /// A plan's smaller brother that fails in the same way. The plan is one that fails.
 pub fn smallest(plan: &Plan, laboratory: &mut impl Laboratory) -> Plan {
-    let mut shrinking = Shrinking { kept: plan.clone(), laboratory };
+    let mut shrinking = Shrinking { kept: changed(plan, keep_streams), laboratory };
     shrinking.pass("script", Shrinking::script);
     shrinking.pass("end", Shrinking::end);
     shrinking.pass("start", Shrinking::start);
@@ -242,6 +242,13 @@ fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     let mut plan = plan.clone();
     change(&mut plan);
     plan
+}
+
+/// Each fault goes on drawing from the stream that its place in this plan gives it, wherever it comes to stand.
+fn keep_streams(plan: &mut Plan) {
+    for (place, fault) in plan.faults.iter_mut().enumerate() {
+        fault.stream = fault.stream.or(u32::try_from(place).ok());
+    }
 }
 
 /// Without the fault that brought a member, another one is asked.

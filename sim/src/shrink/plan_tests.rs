@@ -44,7 +44,7 @@ fn script() -> Vec<Step> {
 }
 
 fn fault(at_ms: u64, for_ms: u64, fault: FaultKind) -> Fault {
-    Fault { at_ms, for_ms, fault }
+    Fault { at_ms, for_ms, stream: None, fault }
 }
 
 fn plan() -> Plan {
