@@ -176,6 +176,11 @@ fn admissible<R: Runtime>(raft: &Raft<R>, now: &Membership, change: MembershipCh
     if metrics.state != ServerState::Leader {
         return Err(MembershipError::NotLeader { leader: metrics.current_leader });
     }
+    if !now.contains(metrics.id) {
+        // It has removed itself, and leads on for a moment. Another change is for the next leader: openraft asserts that the
+        // one who makes it is a member.
+        return Err(MembershipError::NotLeader { leader: None });
+    }
     match change {
         MembershipChange::Settle => Ok(()),
         _ if !now.settled => Err(MembershipError::InProgress),
