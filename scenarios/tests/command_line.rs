@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn seedbed(folder: &Path, args: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_seedbed"))
@@ -56,6 +56,34 @@ fn bad_usage_is_one_line_and_exit_2() {
     ] {
         assert_refused(&seedbed(folder.path(), args), says);
     }
+}
+
+#[test]
+fn a_cluster_that_does_not_come_back_in_time_is_a_finding() {
+    let folder = folder();
+    // Votes that take longer than an election, but for a few: the plan passes narrowly, and its cluster never agrees.
+    let plan = json!({
+        "version": 1, "scenario": "never", "seed": 5,
+        "cluster": {
+            "members": 5, "heartbeat_ms": 40, "election_ms": 200,
+            "snapshot_entries": 60, "keep_entries": 20, "segment_bytes": 20_000,
+        },
+        "network": {"latency_us": [200, 600], "loss_permille": 0},
+        "disk": {"sync_us": [10, 390_000]},
+        "workload": {
+            "clients": 4, "operations": 50, "keys": 5, "value_bytes": 20, "think_ms": [0, 80], "timeout_ms": 500,
+            "mix": {"get": 10, "put": 20},
+        },
+        "faults": [{"at_ms": 300, "for_ms": 400, "fault": {"crash": {"target": "everyone"}}}],
+        "converge_ms": 1900,
+    });
+    std::fs::write(folder.path().join("never.json"), plan.to_string()).expect("written");
+    let run = seedbed(folder.path(), "replay never.json --json");
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run.stderr));
+    let violation = &objects(&run)[0]["violations"][0];
+    assert_eq!(violation["judge"], "converge");
+    let message = violation["message"].as_str().expect("a message");
+    assert!(message.contains("1.9s after") && message.contains("member 5: "), "{message}");
 }
 
 #[test]
