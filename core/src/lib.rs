@@ -6,9 +6,9 @@
 //!            grpc         the services on byte streams: HTTP/2 without sockets
 //!             │
 //!            api          the services: what a client calls
-//!          /  |  \
-//!      read   |   node    the read paths; one member, wired
-//!          \  |  /
+//!        /  |   |  \
+//!    read watch |  node   the read paths; what changes, told; one member, wired
+//!        \  |   |  /
 //!            raft         openraft: log store, state machine, network
 //!           /    \
 //!        wal      mvcc    what is promised; what is applied
@@ -33,6 +33,7 @@ pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod wal;
+pub mod watch;
 mod watermark;
 
 pub use seedbed_proto as proto;

@@ -13,7 +13,7 @@ use openraft::errors::{InitializeError, RaftError};
 use openraft::{EmptyNode, ServerState};
 use openraft_rt::{Select2, WatchReceiver};
 
-use crate::api::{ClusterService, Headers, KvService, Limits, MaintenanceService};
+use crate::api::{ClusterService, Headers, KvService, Limits, MaintenanceService, WatchService};
 use crate::auto_compaction::{self, AutoCompaction};
 use crate::compactor::Compactor;
 use crate::grpc::Routes;
@@ -22,13 +22,15 @@ use crate::mvcc::{self, Store, StoreError};
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::raft::{
     LogStore, Membership, MembershipChange, MembershipError, NodeId, PeerNetwork, PeerServer, Proposer, Raft,
     RaftOptions, StateMachine, Term, VoteHold, openraft_config,
 };
 use crate::read::{Counters, GivenUp, LeaseOptions, LeaseRead, Member, ReadCounters, ReadIndex, ReadOptions, Reads};
-use crate::runtime::{Host, Runtime, Transport};
+use crate::runtime::{Host, Planted, Runtime, Transport};
 use crate::wal::{WalError, WalOptions, WalStats};
+use crate::watch::WatchOptions;
 use crate::watermark::{Stop, Watermark};
 
 /// The folder of the log, within the member's data folder.
@@ -68,6 +70,8 @@ pub struct NodeOptions {
     pub directory: Directory,
     /// What history is compacted without being asked to.
     pub auto_compaction: AutoCompaction,
+    /// How watches are served.
+    pub watch: WatchOptions,
 }
 
 /// A member could not be started.
@@ -155,6 +159,7 @@ pub struct Node<R: Runtime> {
     counters: Arc<Counters>,
     cluster: Arc<ClusterService<R>>,
     maintenance: Arc<MaintenanceService<R>>,
+    watch: Arc<WatchService<R>>,
     stop: Stop,
 }
 
@@ -170,6 +175,7 @@ impl<R: Runtime> Clone for Node<R> {
             counters: self.counters.clone(),
             cluster: self.cluster.clone(),
             maintenance: self.maintenance.clone(),
+            watch: self.watch.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -180,7 +186,8 @@ impl<R: Runtime> Node<R> {
     pub async fn start(host: Host<R>, options: NodeOptions) -> Result<Self, StartError> {
         let config = Arc::new(openraft_config::<R>(&options.raft).map_err(StartError::Options)?);
         let log = LogStore::<R>::open(host.disk.clone(), WAL_DIR, options.node, options.wal).await?;
-        let store = Store::<R::Disk>::open(&host.disk, STORE_DIR, options.store).await?;
+        let store_options = mvcc::Options { planted: Planted::of::<R::Mutants>(), ..options.store };
+        let store = Store::<R::Disk>::open(&host.disk, STORE_DIR, store_options).await?;
         let stop = Stop::default();
         let compactor = Compactor::start(store.clone(), stop.clone());
         let state_machine = StateMachine::new(options.node, store.clone(), log.clone(), compactor.clone())?;
@@ -288,6 +295,13 @@ impl<R: Runtime> Node<R> {
             reads: reads.clone(),
             peer_urls: options.directory.peer_urls,
         });
+        let watch = Arc::new(WatchService {
+            headers: headers.clone(),
+            store: store.clone(),
+            options: options.watch,
+            election_timeout: election,
+            stop: Stop::default(),
+        });
         let maintenance =
             Arc::new(MaintenanceService { headers, store: store.clone(), log: log.clone(), applied: applied.clone() });
         let kv = Arc::new(KvService {
@@ -302,7 +316,7 @@ impl<R: Runtime> Node<R> {
             limits: options.limits,
             request_timeout: limit,
         });
-        Ok(Node { node: options.node, raft, store, log, applied, kv, cluster, maintenance, counters, stop })
+        Ok(Node { node: options.node, raft, store, log, applied, kv, cluster, maintenance, watch, counters, stop })
     }
 
     /// The member's number.
@@ -333,6 +347,12 @@ impl<R: Runtime> Node<R> {
             .with(KvServer::from_arc(self.kv()).max_decoding_message_size(bytes_max))
             .with(ClusterServer::from_arc(self.cluster.clone()))
             .with(MaintenanceServer::from_arc(self.maintenance.clone()))
+            .with(WatchServer::from_arc(self.watch.clone()).max_decoding_message_size(bytes_max))
+    }
+
+    /// Ends the streams of all watches, and those that are opened later: they would never end by themselves.
+    pub fn end_watches(&self) {
+        self.watch.stop.stop();
     }
 
     /// The member's store, for those who may look without asking raft: judges, metrics.
@@ -438,6 +458,7 @@ impl<R: Runtime> Node<R> {
     /// Ends the member, and makes durable what it has applied.
     pub async fn stop(self) -> io::Result<()> {
         self.stop.stop();
+        self.end_watches();
         // The error says that the core's task had panicked, which its owner has seen.
         let _ = self.raft.shutdown().await;
         crate::raft::flush(&self.store, &self.log).await?;

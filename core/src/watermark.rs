@@ -58,6 +58,11 @@ impl Stop {
         self.0.raise(1);
     }
 
+    /// Whether it is time to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.get() > 0
+    }
+
     /// Resolves once it is time to end.
     pub(crate) async fn stopped(&self) {
         self.0.reached(1).await;

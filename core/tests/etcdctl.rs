@@ -2,8 +2,8 @@
 
 mod servers;
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
 
 use self::servers::{Cluster, run};
 
@@ -86,6 +86,54 @@ fn use_kv(endpoints: &str) {
     assert!(complaint(endpoints, &["put", "", "x"]).contains("key is not provided"));
 }
 
+/// A process that is ended with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// The first lines that a watch prints while `work` is done. It is ended then, since it would not end by itself.
+fn watched(endpoints: &str, args: &[&str], lines: usize, work: impl FnOnce()) -> String {
+    let mut command = Command::new("etcdctl");
+    command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "watch"]).args(args);
+    let mut process =
+        Running(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("etcdctl is installed"));
+    work();
+    let mut told = String::new();
+    let mut out = BufReader::new(process.0.stdout.take().unwrap());
+    for _ in 0..lines {
+        assert!(out.read_line(&mut told).unwrap() > 0, "the watch has ended after: {told}");
+    }
+    told
+}
+
+/// Watches of the past, of what comes, of ranges, with what was before, and of what is compacted.
+fn watch(endpoints: &str) {
+    let ctl = |args: &[&str]| etcdctl(endpoints, args);
+    let first = json(endpoints, &["put", "w1", "a"])["header"]["revision"].as_i64().unwrap();
+    ctl(&["put", "w1", "b"]);
+    ctl(&["put", "w2", "c"]);
+    ctl(&["del", "w1"]);
+    let from = |revision: i64| format!("--rev={revision}");
+    let told = watched(endpoints, &["w1", &from(first)], 9, || ());
+    assert_eq!(told, "PUT\nw1\na\nPUT\nw1\nb\nDELETE\nw1\n\n");
+    let told = watched(endpoints, &["w", "--prefix", "--prev-kv", &from(first + 1)], 13, || ());
+    assert_eq!(told, "PUT\nw1\na\nw1\nb\nPUT\nw2\nc\nDELETE\nw1\nb\nw1\n\n");
+    let told = watched(endpoints, &["w3", "w5", &from(first + 4)], 6, || {
+        ctl(&["put", "w3", "d"]);
+        ctl(&["put", "w5", "e"]);
+        ctl(&["put", "w4", "f"]);
+    });
+    assert_eq!(told, "PUT\nw3\nd\nPUT\nw4\nf\n");
+    ctl(&["compaction", &(first + 5).to_string()]);
+    let gone = complaint(endpoints, &["watch", "w1", &from(first)]);
+    assert!(gone.contains("required revision has been compacted"), "{gone}");
+    assert_eq!(ctl(&["del", "w", "--prefix"]), "4\n");
+}
+
 /// The commands that look at members.
 fn look_at(cluster: &Cluster) {
     let endpoints = cluster.endpoints();
@@ -146,6 +194,7 @@ fn three_members_are_etcd_to_etcdctl() {
         // Through each of them alone, whoever leads, and through all.
         for server in &cluster.servers {
             use_kv(&server.client.to_string());
+            watch(&server.client.to_string());
         }
         use_kv(&cluster.endpoints());
         look_at(&cluster);

@@ -88,6 +88,7 @@ fn without_answer(plan: &Plan) -> Outcome {
         crashes: Default::default(),
         reads: BTreeMap::new(),
         staleness: BTreeMap::new(),
+        watched: Default::default(),
         virtual_ms: 0,
         heal_to_commit_ms: None,
     }

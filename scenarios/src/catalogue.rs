@@ -6,13 +6,14 @@
 mod families;
 
 use seedbed_sim::plan::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, WorkloadRanges,
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, WatchRanges,
+    WorkloadRanges,
 };
 
 use self::families::*;
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 19] = [
+pub(crate) static CATALOGUE: [Scenario; 20] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -31,6 +32,7 @@ pub(crate) static CATALOGUE: [Scenario; 19] = [
     DISK_DAMAGE,
     MEMBERSHIP,
     LOST_DISK,
+    WATCH,
     EVERYTHING,
 ];
 
@@ -83,6 +85,7 @@ const CALM: Scenario = Scenario {
     },
     converge_ms: 15_000,
     read_index_ms: None,
+    watch: None,
 };
 
 const PARTITION: Scenario = Scenario {
@@ -417,6 +420,7 @@ const MEMBERSHIP: Scenario = Scenario {
     cluster: ClusterRanges { members: &[(1, 1), (5, 3), (3, 5)], ..CALM.cluster },
     network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
     workload: WorkloadRanges { think_thirds: 4, ..CALM.workload },
+    watch: Some(WatchRanges { watchers: [0, 2], ..WATCHING }),
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 35,
@@ -449,6 +453,37 @@ const LOST_DISK: Scenario = Scenario {
         reckless_percent: 0,
         moments: [0, 0],
         families: &[LOSE_DISK, MEMBER_ADD, MEMBER_REPLACE, TRANSFER, SNAPSHOT, SLOW_FSYNC],
+    },
+    ..CALM
+};
+
+const WATCHING: WatchRanges =
+    WatchRanges { watchers: [2, 6], progress_ms: [50, 800], fragment_bytes: [150, 3_000], piece_changes: [1, 60] };
+
+const WATCH: Scenario = Scenario {
+    name: "watch",
+    summary: "clients watch, slow ones and fast ones, while members die, lag, take snapshots and forget: who misses an event?",
+    cluster: ClusterRanges {
+        members: &[(1, 1), (6, 3), (3, 5)],
+        snapshot_entries: [40, 150],
+        keep_entries: [0, 30],
+        ..CALM.cluster
+    },
+    network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    workload: WorkloadRanges {
+        think_thirds: 3,
+        mix: MixRanges { put: [20, 40], delete: [5, 15], txn: [5, 20], compact: [0, 4], ..CALM.workload.mix },
+        ..CALM.workload
+    },
+    watch: Some(WATCHING),
+    faults: FaultRanges {
+        act_ms: [8_000, 12_000],
+        off_percent: 40,
+        reckless_percent: 15,
+        moments: [0, 0],
+        families: &[
+            HALVES, ISOLATE, SHUT, RESET, CRASH, CRASH_AT, PAUSE, SLOW_LINK, TRANSFER, SNAPSHOT, COMPACTION, DEFRAGMENT,
+        ],
     },
     ..CALM
 };

@@ -7,6 +7,7 @@ use seedbed_sim::ReadPath;
 use seedbed_sim::checker::staleness::Staleness;
 use seedbed_sim::disk::CrashDamage;
 use seedbed_sim::outcome::{Operations, ReadCost, Violation};
+use seedbed_sim::watch::WatchCounts;
 use serde::Serialize;
 
 use crate::sweep::Finished;
@@ -31,6 +32,7 @@ pub(crate) struct RunRecord<'a> {
     crashes: CrashDamage,
     reads_by_path: &'a BTreeMap<ReadPath, ReadCost>,
     staleness_by_path: &'a BTreeMap<ReadPath, Staleness>,
+    watched: WatchCounts,
     virtual_ms: u64,
     heal_to_commit_ms: Option<u64>,
     wall_ms: f64,
@@ -59,6 +61,7 @@ impl<'a> RunRecord<'a> {
             crashes: outcome.crashes,
             reads_by_path: &outcome.reads,
             staleness_by_path: &outcome.staleness,
+            watched: outcome.watched,
             virtual_ms: outcome.virtual_ms,
             heal_to_commit_ms: outcome.heal_to_commit_ms,
             wall_ms: millis(run.wall),

@@ -19,6 +19,7 @@ use seedbed_core::raft::{Membership, NodeId, RaftOptions};
 use seedbed_core::read::ReadCounters;
 use seedbed_core::runtime::Host;
 use seedbed_core::wal::WalOptions;
+use seedbed_core::watch::WatchOptions;
 
 use self::member::{Excuse, Member, State, excuse};
 use crate::clock::SimClock;
@@ -26,7 +27,7 @@ use crate::disk::{CrashDamage, DiskFault, SimDisk};
 use crate::evidence;
 use crate::network::{Address, Network, Weather};
 use crate::outcome::Violation;
-use crate::plan::{Plan, Target};
+use crate::plan::{Plan, Target, WatchPlan};
 use crate::runtime::{MadsimRuntime, clock_of};
 use crate::service;
 
@@ -51,6 +52,7 @@ pub struct Cluster {
     raft: RaftOptions,
     segment_bytes: u64,
     lease_drift_ppm: Option<u32>,
+    watch: WatchOptions,
     /// Whether members check the store's file when they open it, as the server does: where disks are damaged. Elsewhere it
     /// would only take time.
     verify_stores: bool,
@@ -92,6 +94,7 @@ impl Cluster {
             raft,
             segment_bytes,
             lease_drift_ppm: plan.cluster.lease_drift_ppm,
+            watch: plan.watch.as_ref().map_or_else(WatchOptions::default, watch_options),
             verify_stores: plan.damages_disks(),
             sync_us: plan.disk.sync_us,
             weather,
@@ -307,7 +310,7 @@ impl Cluster {
             initial_members.insert(id);
         }
         let (raft, segment_bytes, lease_drift_ppm) = (self.raft.clone(), self.segment_bytes, self.lease_drift_ppm);
-        let verify = self.verify_stores;
+        let (verify, watch) = (self.verify_stores, self.watch);
         let (network, findings) = (self.network.clone(), self.findings.clone());
         let member = self.member_mut(id);
         if member.state != State::Down {
@@ -328,11 +331,12 @@ impl Cluster {
             joins,
             raft,
             wal: WalOptions { segment_bytes_max: segment_bytes, ..WalOptions::default() },
-            store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, verify },
+            store: mvcc::Options { cache_bytes: STORE_CACHE_BYTES, verify, ..mvcc::Options::default() },
             limits: Limits::default(),
             lease_drift_ppm,
             directory: Directory { attributes: Some(attributes), ..Directory::default() },
             auto_compaction: AutoCompaction::default(),
+            watch,
         };
         let transport = network.transport(id);
         let host = Host { clock: clock_of(member.sim), disk: member.disk.handle(), transport: transport.clone() };
@@ -506,6 +510,16 @@ impl Cluster {
 
     fn member_mut(&mut self, id: NodeId) -> &mut Member {
         self.members.get_mut(&id).expect("whoever is named has been made")
+    }
+}
+
+fn watch_options(plan: &WatchPlan) -> WatchOptions {
+    let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    let default = WatchOptions::default();
+    WatchOptions {
+        progress_interval: Duration::from_millis(plan.progress_ms),
+        fragment_bytes: size(plan.fragment_bytes),
+        piece: mvcc::PieceLimit { changes: size(plan.piece_changes), ..default.piece },
     }
 }
 

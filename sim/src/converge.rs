@@ -138,6 +138,29 @@ pub async fn first_write(cluster: &RefCell<Cluster>, recorder: &Rc<RefCell<Recor
     let _ = madsim::time::timeout(limit, written).await;
 }
 
+/// Writes by way of these members in turn until one has been answered: its revision. None, if none is within the limit.
+pub async fn last_write(
+    cluster: &RefCell<Cluster>,
+    recorder: &Rc<RefCell<Recorder>>,
+    plan: &Plan,
+    members: &[NodeId],
+    limit: Duration,
+) -> Option<i64> {
+    let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
+    let id = Role::LastWriter.number(&plan.workload);
+    let mut client = Client::new(id, plan.seed, roster, &plan.workload, network, recorder.clone());
+    let written = async {
+        for &member in members.iter().cycle() {
+            if let Outcome::Ok(response) = client.ask(member, put).await {
+                return Some(response.revision());
+            }
+            rest(cluster).await;
+        }
+        None
+    };
+    madsim::time::timeout(limit, written).await.ok().flatten()
+}
+
 fn put(operation: u64) -> Request {
     Request::Put(PutRequest { key: "final".into(), value: value_of(operation, 8), ..PutRequest::default() })
 }

@@ -7,16 +7,23 @@ use seedbed_core::raft::NodeId;
 use crate::checker::durable::{self, Final};
 use crate::checker::linearizable::{self, Placements};
 use crate::checker::replicas::{self, StateHash};
-use crate::checker::{election, lease_hazard, read_latency, refusal, serializable};
+use crate::checker::{election, lease_hazard, read_latency, refusal, serializable, watch};
 use crate::converge::Converged;
 use crate::evidence::Evidence;
 use crate::history::History;
 use crate::outcome::Violation;
 use crate::plan::Plan;
+use crate::watch::WatchLog;
 
 /// Judges a run by what its clients saw, what its members did, and where they ended. Every judge speaks, in a fixed
 /// order, the ones that look deepest first: one mistake often shows in several ways.
-pub fn judge(plan: &Plan, history: &History, evidence: &Evidence, converged: &[Converged]) -> Vec<Violation> {
+pub fn judge(
+    plan: &Plan,
+    history: &History,
+    watched: &WatchLog,
+    evidence: &Evidence,
+    converged: &[Converged],
+) -> Vec<Violation> {
     let promising_less = plan.breaks_leases().then(|| lease_hazard::as_serializable(history));
     let history = promising_less.as_ref().unwrap_or(history);
     let placements = Placements::of_log(history, evidence.applied.values().flatten());
@@ -51,6 +58,7 @@ pub fn judge(plan: &Plan, history: &History, evidence: &Evidence, converged: &[C
         serializable::check(history, Some(&placements)).map(|_| ()),
         read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
+        watch::check(history, evidence.applied.values().flatten(), watched),
     ]
     .into_iter()
     .filter_map(Result::err)

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::checker::staleness::Staleness;
 use crate::disk::CrashDamage;
+use crate::watch::WatchCounts;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +33,8 @@ pub struct Outcome {
     /// How many reads of each path were answered, and how many of these were stale. Whether they may be is for the judges
     /// to say.
     pub staleness: BTreeMap<ReadPath, Staleness>,
+    /// What was watched.
+    pub watched: WatchCounts,
     /// Virtual time from the first operation to the verdict.
     pub virtual_ms: u64,
     /// Virtual time from the healing of everything to the first commit of something that nobody had applied before;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use seedbed_core::raft::NodeId;
 use seedbed_core::read::ReadPath;
 
 use crate::checker::staleness;
@@ -25,6 +26,7 @@ use crate::outcome::{Operations, Outcome, ReadCost, Violation};
 use crate::plan::Plan;
 use crate::runtime::Simulation;
 use crate::trace::Stream;
+use crate::watch::{WatchLog, Watchers};
 use crate::workload::{Notes, Steps};
 use crate::{judge, mutant, nemesis, trace};
 
@@ -68,9 +70,20 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         violations: vec![Violation { judge: "panic", message: panicked.message }],
         ..Acted::default()
     });
-    let Acted { history, evidence, mut violations, converged, faults, crashes, reads, virtual_ms, trace_hash, cpu } =
-        acted;
-    violations.extend(judge::judge(plan, &history, &evidence, &converged));
+    let Acted {
+        history,
+        watched,
+        evidence,
+        mut violations,
+        converged,
+        faults,
+        crashes,
+        reads,
+        virtual_ms,
+        trace_hash,
+        cpu,
+    } = acted;
+    violations.extend(judge::judge(plan, &history, &watched, &evidence, &converged));
     let outcome = Outcome {
         scenario: plan.scenario.clone(),
         seed: plan.seed,
@@ -82,6 +95,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         crashes,
         reads,
         staleness: staleness::count(&history),
+        watched: watched.counts(),
         virtual_ms,
         heal_to_commit_ms: evidence
             .healed
@@ -102,6 +116,7 @@ fn thread_cpu() -> Duration {
 #[derive(Default)]
 struct Acted {
     history: History,
+    watched: WatchLog,
     evidence: Evidence,
     violations: Vec<Violation>,
     converged: Vec<Converged>,
@@ -137,6 +152,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
             }
         })
         .collect();
+    let watchers = Watchers::start(plan, &cluster.borrow().network, &cluster.borrow().roster());
     let faults = nemesis::run(&cluster, plan, &recorder).await;
 
     cluster.borrow().calm();
@@ -145,17 +161,31 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     for client in clients {
         client.await.expect("a client's task is never aborted, and its panic ends the run");
     }
-    let converged = converge::converge(&cluster, &recorder, plan, deadline).await;
+    let mut converged = converge::converge(&cluster, &recorder, plan, deadline).await;
+    let mut untold = None;
+    if let Ok(members) = &converged
+        && !watchers.is_empty()
+        // All may be out, whose disks are damaged.
+        && !members.is_empty()
+    {
+        let well = members.iter().map(|member| member.node).collect();
+        untold = tell_all(&watchers, well, &cluster, &recorder, plan, deadline).await.err();
+        // The last write belongs to where the members end.
+        converged = converge::converge(&cluster, &recorder, plan, deadline).await;
+    }
+    let watched = watchers.finish();
     let mut violations = cluster.borrow().findings();
     let (counters, crashes) = (cluster.borrow().read_counters(), cluster.borrow().crash_damage());
     let converged = converged.unwrap_or_else(|violation| {
         violations.push(violation);
         Vec::new()
     });
+    violations.extend(untold);
     let virtual_ms = (true_now_ns() - begun) / 1_000_000;
     let history = recorder.take().finish();
     Acted {
         history,
+        watched,
         evidence: evidence::take(),
         violations,
         converged,
@@ -165,6 +195,26 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
         virtual_ms,
         trace_hash: trace::hash(),
         cpu: thread_cpu(),
+    }
+}
+
+/// Has every watcher hear of a last write, at one of the members that are well.
+///
+/// # Errors
+/// The judge `watch`: somebody does not, within the limit.
+async fn tell_all(
+    watchers: &Watchers,
+    well: Vec<NodeId>,
+    cluster: &Rc<RefCell<Cluster>>,
+    recorder: &Rc<RefCell<Recorder>>,
+    plan: &Plan,
+    limit: Duration,
+) -> Result<(), Violation> {
+    watchers.ready(well.clone(), limit).await?;
+    match converge::last_write(cluster, recorder, plan, &well, limit).await {
+        Some(revision) => watchers.told(revision, limit).await,
+        // The members do not serve, which is for another judge to say.
+        None => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ mod error;
 mod header;
 mod kv;
 mod maintenance;
+mod watch;
 
 pub use self::cluster::ClusterService;
 pub use self::dispatch::{Context, OperationId};
@@ -13,3 +14,4 @@ pub use self::error::ApiError;
 pub(crate) use self::header::Headers;
 pub use self::kv::{KvService, Limits};
 pub use self::maintenance::{ETCD_VERSION, MaintenanceService};
+pub use self::watch::WatchService;

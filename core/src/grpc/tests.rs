@@ -37,6 +37,7 @@ async fn member(folder: &std::path::Path) -> Node<TokioRuntime> {
         limits: Default::default(),
         directory: Default::default(),
         auto_compaction: Default::default(),
+        watch: Default::default(),
     };
     Node::start(host, options).await.unwrap()
 }

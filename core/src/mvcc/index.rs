@@ -11,14 +11,20 @@ use super::key_index::{Found, KeyIndex};
 use super::key_range::KeyRange;
 use super::revision::Revision;
 use super::row::{Row, RowKind};
+use crate::runtime::{Mutant, Planted};
 
 /// The histories of all keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Index {
+    planted: Planted,
     keys: BTreeMap<Bytes, KeyIndex>,
 }
 
 impl Index {
+    pub(crate) fn new(planted: Planted) -> Self {
+        Index { planted, keys: BTreeMap::new() }
+    }
+
     /// Records a put.
     pub(crate) fn put(&mut self, key: &Bytes, revision: Revision) -> Found {
         if let Some(history) = self.keys.get_mut(key) {
@@ -36,6 +42,12 @@ impl Index {
     /// Takes up a row that survived. Rows come in the order of their revisions. `false` if the row contradicts the ones
     /// before it.
     pub(crate) fn restore(&mut self, revision: Revision, row: &Row) -> bool {
+        if self.planted.active(Mutant::TombstoneNotRestored)
+            && row.kind == RowKind::Tombstone
+            && !self.keys.contains_key(&row.key)
+        {
+            return true;
+        }
         let history = match self.keys.get_mut(&row.key) {
             Some(history) => history,
             None => self.keys.entry(Bytes::copy_from_slice(&row.key)).or_default(),
@@ -66,9 +78,12 @@ impl Index {
 
     /// Forgets what only reads before `main` could need. Returns the revisions of the rows to delete, ascending.
     pub(crate) fn compact(&mut self, main: i64) -> Vec<Revision> {
-        let mut garbage = Vec::new();
+        let (mut garbage, planted) = (Vec::new(), self.planted);
         self.keys.retain(|_, history| {
             history.compact(main, &mut garbage);
+            if planted.active(Mutant::TombstoneDropped) || planted.active(Mutant::RevisionFromRows) {
+                history.compact_end(main, &mut garbage);
+            }
             !history.is_empty()
         });
         garbage.sort_unstable();

@@ -23,7 +23,7 @@ use super::index::Index;
 use super::revision::NEVER_COMPACTED;
 use super::store::{Inner, META, ROWS, Store, Writer, meta_key, write_fresh};
 use super::stream::Stream;
-use crate::runtime::Disk;
+use crate::runtime::{Disk, Mutant};
 
 /// A snapshot on its way into the store. There is no other writer meanwhile. Dropping it changes nothing.
 pub struct Installer<D: Disk> {
@@ -48,7 +48,8 @@ impl<D: Disk> Store<D> {
             Ok::<(), redb::Error>(())
         })();
         emptied.map_err(|error| inner.database_error(error))?;
-        Ok(Installer { inner, txn, writer, meta: BTreeMap::new(), stream: Stream::default(), index: Index::default() })
+        let index = Index::new(inner.planted);
+        Ok(Installer { inner, txn, writer, meta: BTreeMap::new(), stream: Stream::default(), index })
     }
 }
 
@@ -88,9 +89,12 @@ impl<D: Disk> Installer<D> {
                 writer.finished_compaction = NEVER_COMPACTED;
                 inner.row_bytes.store(stream.row_bytes, Ordering::Relaxed);
                 inner.publish(|visible| {
-                    visible.index = index;
+                    if !inner.planted.active(Mutant::IndexNotRebuilt) {
+                        visible.index = index;
+                    }
                     visible.state = state;
                     visible.meta = meta;
+                    inner.installations.fetch_add(1, Ordering::Relaxed);
                 })
             }
         };

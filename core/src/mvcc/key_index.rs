@@ -149,6 +149,14 @@ impl KeyIndex {
         }
     }
 
+    /// Forgets what has ended at exactly `main`, too: a planted bug.
+    pub(crate) fn compact_end(&mut self, main: i64, garbage: &mut Vec<Revision>) {
+        let ended = |generation: &&Generation| generation.ended && generation.last().main == main;
+        if self.generations.first().filter(ended).is_some() {
+            garbage.extend(self.generations.remove(0).revisions);
+        }
+    }
+
     /// Takes back every change after `main`. Only the newest changes can be, those that nobody has seen yet.
     pub(crate) fn truncate(&mut self, main: i64) {
         while let Some(generation) = self.generations.last_mut() {

@@ -34,6 +34,15 @@ impl<'a> KeyRange<'a> {
             KeyRange::From(key) => Some((Bound::Included(key), Bound::Unbounded)),
         }
     }
+
+    /// Whether a key is in it.
+    pub(crate) fn contains(self, key: &[u8]) -> bool {
+        match self {
+            KeyRange::One(one) => key == one,
+            KeyRange::Between(first, end) => first <= key && key < end,
+            KeyRange::From(first) => first <= key,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,8 +58,13 @@ mod tests {
         let keys: BTreeMap<Bytes, ()> =
             ["\0", "a", "a\0", "b", "c"].map(|key| (Bytes::from_static(key.as_bytes()), ())).into();
         let within = |key: &str, end: &str| -> Vec<String> {
-            let Some(bounds) = KeyRange::new(key.as_bytes(), end.as_bytes()).bounds() else { return Vec::new() };
-            keys.range::<[u8], _>(bounds).map(|(key, ())| String::from_utf8(key.to_vec()).unwrap()).collect()
+            let range = KeyRange::new(key.as_bytes(), end.as_bytes());
+            let contained: Vec<&Bytes> = keys.keys().filter(|key| range.contains(key)).collect();
+            let found: Vec<&Bytes> = range
+                .bounds()
+                .map_or(Vec::new(), |bounds| keys.range::<[u8], _>(bounds).map(|(key, ())| key).collect());
+            assert_eq!(contained, found);
+            found.into_iter().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
         };
         assert_eq!(within("a", ""), ["a"]);
         assert_eq!(within("a", "b"), ["a", "a\0"]);

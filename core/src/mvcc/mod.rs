@@ -3,7 +3,7 @@
 //! Every change makes a row, and rows stay: a key can be read as it was at any revision since the last compaction.
 //!
 //! ```text
-//!   Store ── range, hash, snapshot                  what is visible, without waiting for writers
+//!   Store ── range, changes, hash, snapshot         what is visible, without waiting for writers
 //!     │
 //!     ├── begin → Batch ── put, delete_range, txn, compact ── commit
 //!     ├── flush                                     what was committed becomes durable
@@ -24,6 +24,7 @@
 
 mod backend;
 mod batch;
+mod changes;
 mod compaction;
 mod compare;
 mod defragment;
@@ -50,9 +51,11 @@ pub mod validate;
 mod tests;
 
 pub use self::batch::Batch;
+pub use self::changes::{Change, Changes, PieceLimit};
 pub use self::error::{ApplyError, InstallError, StoreError};
 pub use self::hash::{Digest, KvHash};
 pub use self::install::Installer;
+pub(crate) use self::key_range::KeyRange;
 pub use self::read_txn::reads_only;
 pub use self::refusal::Refusal;
 pub use self::revision::Revision;

@@ -15,7 +15,7 @@ use super::store::{
     FINISHED_COMPACTION_NAME, FORMAT, FORMAT_NAME, META, Meta, OTHERS, Options, STATE_NAME, State, View, Writer,
     stored_bytes, write_fresh,
 };
-use crate::runtime::{Disk, File};
+use crate::runtime::{Disk, File, Mutant, Planted};
 
 /// What a store is made of.
 pub(crate) struct Recovered<F> {
@@ -48,8 +48,13 @@ pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> R
     backend.settle().await?;
 
     let view = View::open(&db, &backend)?;
-    let Loaded { state, finished_compaction, meta } = load_meta(&db, &backend)?;
-    let (mut index, row_bytes) = load_index(&view, &backend, &state)?;
+    let Loaded { mut state, finished_compaction, meta } = load_meta(&db, &backend)?;
+    let (mut index, row_bytes) = load_index(&view, &backend, &state, options.planted)?;
+    if options.planted.active(Mutant::RevisionFromRows)
+        && let Some(last) = index.kept_up_to(state.revision).last()
+    {
+        state.revision = last.main;
+    }
     // A compaction may have been cut short; its deletions are found again.
     let garbage = index.compact(state.compact_revision).into();
     let writer = Writer { garbage, finished_compaction, dirty: false, unsettled: None };
@@ -57,8 +62,13 @@ pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> R
 }
 
 /// The index, and how many bytes the rows have.
-fn load_index<F: File>(view: &View<F>, backend: &Backend<F>, state: &State) -> Result<(Index, u64), StoreError> {
-    let mut index = Index::default();
+fn load_index<F: File>(
+    view: &View<F>,
+    backend: &Backend<F>,
+    state: &State,
+    planted: Planted,
+) -> Result<(Index, u64), StoreError> {
+    let mut index = Index::new(planted);
     let mut row_bytes = 0;
     for row in view.rows.iter().map_err(|error| backend.database_error(error))? {
         let (key, row) = row.map_err(|error| backend.database_error(error))?;

@@ -31,7 +31,8 @@ use super::recovery::{Recovered, recover};
 use super::revision::{FIRST_REVISION, NEVER_COMPACTED, Revision};
 use super::row::Row;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
-use crate::runtime::{Disk, File};
+use crate::runtime::{Disk, File, Planted};
+use crate::watermark::Watermark;
 
 pub(crate) const ROWS: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("rows");
 pub(crate) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
@@ -56,11 +57,13 @@ pub struct Options {
     /// all. Without it, damage that the medium did while the file was closed may be served: what is read first is
     /// believed.
     pub verify: bool,
+    /// The planted bugs that are switched on: those of the member's runtime.
+    pub planted: Planted,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { cache_bytes: 64 << 20, verify: true }
+        Options { cache_bytes: 64 << 20, verify: true, planted: Planted::default() }
     }
 }
 
@@ -99,6 +102,11 @@ pub(crate) struct Inner<D: Disk> {
     durable: Mutex<Meta>,
     /// Bytes of the rows. Changed by the one writer only.
     pub(crate) row_bytes: AtomicU64,
+    /// The revision that readers see.
+    pub(crate) reached: Watermark,
+    /// How often a snapshot has replaced everything.
+    pub(crate) installations: AtomicU64,
+    pub(crate) planted: Planted,
     writer: Arc<tokio::sync::Mutex<Writer>>,
     /// Kept by all who read, and from them while the file is made shorter.
     pub(crate) readers: Arc<tokio::sync::RwLock<()>>,
@@ -231,6 +239,9 @@ impl<D: Disk> Store<D> {
             visible: RwLock::new(visible),
             durable: Mutex::new(meta),
             row_bytes: AtomicU64::new(row_bytes),
+            reached: Watermark::new(state.revision as u64),
+            installations: AtomicU64::new(0),
+            planted: options.planted,
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             readers: Arc::default(),
         };
@@ -417,9 +428,10 @@ impl<D: Disk> Inner<D> {
         let view = View::open(&self.db(), &self.backend)?;
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut visible);
-        let old = visible.view.replace(view);
+        let (old, revision) = (visible.view.replace(view), visible.state.revision);
         drop(visible);
         drop(old);
+        self.reached.raise(revision as u64);
         Ok(())
     }
 

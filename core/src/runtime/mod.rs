@@ -20,7 +20,7 @@ use openraft::AsyncRuntime;
 pub use self::clock::Clock;
 pub use self::crash_point::{CrashPoint, CrashPoints, NoCrashPoints};
 pub use self::disk::{Disk, File};
-pub use self::mutants::{Mutant, Mutants, NoMutants};
+pub use self::mutants::{Mutant, Mutants, NoMutants, Planted};
 pub use self::probe::{AppliedEntry, NoProbe, Probe};
 pub use self::transport::{Handler, PROTOCOL_VERSION, Transport, TransportError};
 

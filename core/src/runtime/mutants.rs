@@ -32,11 +32,31 @@ pub enum Mutant {
     LeaseWithoutMargin,
     /// A restarted voter grants votes though it may have granted a lease that it does not remember.
     VoteInForgottenLease,
+    /// A request for progress is answered at once, whatever the stream's watches have been told (etcd #15220).
+    WatchProgressEarly,
+    /// After a snapshot has replaced the store, watches are told again what they have been told (etcd #15271).
+    WatchRestoreReplays,
+    /// A watch whose history is compacted goes on behind the gap and is not told (etcd #17529).
+    WatchCompactionUntold,
+    /// A watch of the future is told of progress before its start (etcd #20221).
+    WatchProgressBelowStart,
+    /// After a snapshot has replaced the store, watches of the future begin at once (etcd #20221).
+    WatchStartLowered,
+    /// After a snapshot has replaced the store, the last change that is read for watches is there twice (etcd #17247).
+    EventDuplicated,
+    /// A compaction takes the deletion at the compacted revision, too, which is history still (etcd #18089).
+    TombstoneDropped,
+    /// A store that is opened does not know the deletions of keys of which nothing else is left (etcd #19179).
+    TombstoneNotRestored,
+    /// A store that is opened takes the revision of the last row for its own, whatever a compaction has taken (etcd #17780).
+    RevisionFromRows,
+    /// A snapshot that is installed leaves the index of the keys as it was (etcd #14571).
+    IndexNotRebuilt,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 11] = [
+    pub const ALL: [Mutant; 21] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -48,6 +68,16 @@ impl Mutant {
         Mutant::ReadContextReused,
         Mutant::LeaseWithoutMargin,
         Mutant::VoteInForgottenLease,
+        Mutant::WatchProgressEarly,
+        Mutant::WatchRestoreReplays,
+        Mutant::WatchCompactionUntold,
+        Mutant::WatchProgressBelowStart,
+        Mutant::WatchStartLowered,
+        Mutant::EventDuplicated,
+        Mutant::TombstoneDropped,
+        Mutant::TombstoneNotRestored,
+        Mutant::RevisionFromRows,
+        Mutant::IndexNotRebuilt,
     ];
 
     /// The name used on the command line and in plans.
@@ -64,6 +94,16 @@ impl Mutant {
             Mutant::ReadContextReused => "read-context-reused",
             Mutant::LeaseWithoutMargin => "lease-without-margin",
             Mutant::VoteInForgottenLease => "vote-in-forgotten-lease",
+            Mutant::WatchProgressEarly => "watch-progress-early",
+            Mutant::WatchRestoreReplays => "watch-restore-replays",
+            Mutant::WatchCompactionUntold => "watch-compaction-untold",
+            Mutant::WatchProgressBelowStart => "watch-progress-below-start",
+            Mutant::WatchStartLowered => "watch-start-lowered",
+            Mutant::EventDuplicated => "event-duplicated",
+            Mutant::TombstoneDropped => "tombstone-dropped",
+            Mutant::TombstoneNotRestored => "tombstone-not-restored",
+            Mutant::RevisionFromRows => "revision-from-rows",
+            Mutant::IndexNotRebuilt => "index-not-rebuilt",
         }
     }
 
@@ -81,6 +121,16 @@ impl Mutant {
             Mutant::ReadContextReused => "an answer to an earlier try confirms a later one",
             Mutant::LeaseWithoutMargin => "a lease is trusted without a margin for drifting clocks",
             Mutant::VoteInForgottenLease => "a restarted voter votes within a lease that it had granted",
+            Mutant::WatchProgressEarly => "progress is told before the changes up to there are",
+            Mutant::WatchRestoreReplays => "watches are told everything again after a snapshot was installed",
+            Mutant::WatchCompactionUntold => "a watch skips what was compacted and is not told",
+            Mutant::WatchProgressBelowStart => "a watch of the future is told of progress before its start",
+            Mutant::WatchStartLowered => "a watch of the future begins at once after a snapshot was installed",
+            Mutant::EventDuplicated => "the last change is told twice after a snapshot was installed",
+            Mutant::TombstoneDropped => "a compaction takes the deletion at the compacted revision, too",
+            Mutant::TombstoneNotRestored => "a restarted member does not know the deletions of keys that are gone",
+            Mutant::RevisionFromRows => "a restarted member takes its revision from what compaction has left",
+            Mutant::IndexNotRebuilt => "a snapshot that is installed leaves the index as it was",
         }
     }
 }
@@ -108,6 +158,28 @@ impl FromStr for Mutant {
 pub trait Mutants: Send + Sync + 'static {
     /// Whether this mistake is to be made.
     fn active(mutant: Mutant) -> bool;
+}
+
+/// The same, for code that does not know the runtime. There are none by default.
+#[derive(Clone, Copy, Debug)]
+pub struct Planted(fn(Mutant) -> bool);
+
+impl Planted {
+    /// Those of a runtime.
+    pub fn of<M: Mutants>() -> Planted {
+        Planted(M::active)
+    }
+
+    /// Whether this mistake is to be made.
+    pub(crate) fn active(self, mutant: Mutant) -> bool {
+        (self.0)(mutant)
+    }
+}
+
+impl Default for Planted {
+    fn default() -> Self {
+        Planted::of::<NoMutants>()
+    }
 }
 
 /// No planted bugs: the only choice of a real server.

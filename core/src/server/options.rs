@@ -13,6 +13,7 @@ use super::url::Url;
 use crate::api::Limits;
 use crate::auto_compaction::AutoCompaction;
 use crate::raft::RaftOptions;
+use crate::watch::WatchOptions;
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
@@ -104,6 +105,15 @@ struct Flags {
     /// runs: either would make lease reads stale. A restarted member then waits one election time-out before it votes
     #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(..=500_000))]
     lease_read_drift_ppm: Option<u32>,
+    /// How often a watch that asked for it is told that nothing has happened, as 10m or 500ms
+    #[arg(
+        long,
+        alias = "experimental-watch-progress-notify-interval",
+        value_name = "DURATION",
+        env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL",
+        default_value = "10m"
+    )]
+    watch_progress_notify_interval: String,
     /// The least severe lines that are logged
     #[arg(long, value_name = "LEVEL", env = "ETCD_LOG_LEVEL", default_value = "info")]
     log_level: LogLevel,
@@ -160,6 +170,7 @@ pub(super) struct Options {
     pub(super) initial_cluster_token: String,
     pub(super) raft: RaftOptions,
     pub(super) auto_compaction: AutoCompaction,
+    pub(super) watch: WatchOptions,
     pub(super) limits: Limits,
     pub(super) log_level: LogLevel,
     pub(super) log_format: LogFormat,
@@ -228,6 +239,7 @@ impl Flags {
         let raft = self.raft()?;
         let auto_compaction = self.auto_compaction()?;
         let limits = self.limits()?;
+        let watch = self.watch()?;
         Ok(Options {
             data_dir: self.data_dir.unwrap_or_else(|| format!("{}.etcd", self.name).into()),
             name: self.name,
@@ -241,6 +253,7 @@ impl Flags {
             initial_cluster_token: self.initial_cluster_token,
             raft,
             auto_compaction,
+            watch,
             limits,
             log_level: self.log_level,
             log_format: self.log_format,
@@ -293,6 +306,18 @@ impl Flags {
             snapshot_entries: self.snapshot_count,
             keep_entries: KEPT_ENTRIES,
         })
+    }
+
+    fn watch(&self) -> Result<WatchOptions, String> {
+        let text = &self.watch_progress_notify_interval;
+        match duration::parse(text).filter(|interval| !interval.is_zero()) {
+            Some(progress_interval) => Ok(WatchOptions {
+                progress_interval,
+                fragment_bytes: self.max_request_bytes,
+                ..WatchOptions::default()
+            }),
+            None => Err(format!("--watch-progress-notify-interval {text}: not a duration, such as 10m or 500ms")),
+        }
     }
 
     fn auto_compaction(&self) -> Result<AutoCompaction, String> {
@@ -358,6 +383,18 @@ mod tests {
         let options = parse(&["--name", "a"]).unwrap();
         assert_eq!(options.data_dir, PathBuf::from("a.etcd"));
         assert_eq!(options.initial_cluster, InitialCluster::parse("a=http://localhost:2380").unwrap());
+    }
+
+    #[test]
+    fn watches_are_told_of_progress_every_ten_minutes_or_as_often_as_is_said() {
+        let interval = |args: &[&str]| parse(args).unwrap().watch.progress_interval;
+        assert_eq!(interval(&[]), Duration::from_secs(600));
+        assert_eq!(interval(&["--watch-progress-notify-interval", "500ms"]), Duration::from_millis(500));
+        assert_eq!(interval(&["--experimental-watch-progress-notify-interval", "1m"]), Duration::from_secs(60));
+        for bad in ["0s", "often", "-1s"] {
+            let line = refusal(&[&format!("--watch-progress-notify-interval={bad}")]);
+            assert_eq!(line, format!("--watch-progress-notify-interval {bad}: not a duration, such as 10m or 500ms"));
+        }
     }
 
     #[test]

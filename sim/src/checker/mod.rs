@@ -7,6 +7,7 @@
 //! | [`serializable`] | a serializable read is a state the store had, and a member never goes back | client history |
 //! | [`durable`] | no acknowledged write is lost, all members end alike | client history, final states |
 //! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
+//! | [`watch`] | watches: ordered, unique, reliable, atomic, resumable, bookmarkable | what they were told, client history, applied entries |
 //! | [`read_latency`] | a ReadIndex read waits for nobody's disk | client history |
 //! | [`lease_hazard`] | none: it takes lease reads for serializable ones where clocks drift beyond what was declared | client history |
 //! | [`staleness`] | none: it counts the stale reads of each path | client history |
@@ -26,3 +27,4 @@ pub mod replicas;
 pub mod search;
 pub mod serializable;
 pub mod staleness;
+pub mod watch;

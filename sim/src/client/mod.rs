@@ -42,6 +42,9 @@ impl Way {
     }
 }
 
+/// Beyond the numbers of others.
+const WATCHERS: u32 = 1 << 20;
+
 /// Clients beside those of a plan.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
@@ -49,6 +52,13 @@ pub enum Role {
     Prober(Way),
     /// Writes first when everything is healed.
     FirstWriter,
+    /// Watches.
+    Watcher {
+        /// From 0.
+        nth: u32,
+    },
+    /// Writes what all watchers are told last.
+    LastWriter,
     /// Asks what the fault at this place of the plan wants done.
     Nemesis {
         /// From 0.
@@ -63,6 +73,8 @@ impl Role {
             Role::Prober(Way::Direct) => 1,
             Role::Prober(Way::Grpc) => 2,
             Role::FirstWriter => 3,
+            Role::Watcher { nth } => WATCHERS + nth,
+            Role::LastWriter => WATCHERS - 1,
             Role::Nemesis { place } => 4 + u32::try_from(place).expect("a plan has fewer faults"),
         };
         plan.clients + beyond

@@ -22,6 +22,7 @@ mod refusal;
 mod txn;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use seedbed_proto::etcdserverpb::{
@@ -60,6 +61,26 @@ impl Version {
             value: self.value.clone(),
             lease: self.lease,
         }
+    }
+}
+
+/// What happened to one key at one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// The revision.
+    pub revision: i64,
+    /// The key.
+    pub key: Bytes,
+    /// The pair after it; `None` if it was deleted.
+    pub after: Option<KeyValue>,
+    /// The pair before it, if there was one that it has changed.
+    pub before: Option<KeyValue>,
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.after.is_some() { "put" } else { "delete" };
+        write!(f, "{}: {verb} \"{}\"", self.revision, self.key.escape_ascii())
     }
 }
 
@@ -131,6 +152,27 @@ impl Kv {
             }
         }
         self.revision -= 1;
+    }
+
+    /// Everything that has happened, in order.
+    pub fn changes(&self) -> Vec<Changed> {
+        // A txn may change a key twice, so a revision alone does not tell which of the versions a change has made.
+        let mut past: BTreeMap<&Bytes, usize> = BTreeMap::new();
+        let changed = |(revision, key): &'_ (i64, Bytes)| {
+            let (key, versions) = self.keys.get_key_value(key).expect("a changed key has versions");
+            let nth = past.entry(key).or_default();
+            let after = Some(&versions[*nth]).filter(|version| version.version > 0);
+            *nth += 1;
+            // As in etcd: there is nothing before a creation, though the same txn may have deleted the key.
+            let created = after.is_some_and(|after| after.created == *revision);
+            Changed {
+                revision: *revision,
+                key: key.clone(),
+                after: after.map(|version| version.key_value(key)),
+                before: self.get(key, *revision - 1).filter(|_| !created).map(|version| version.key_value(key)),
+            }
+        };
+        self.changes.iter().map(changed).collect()
     }
 
     /// What etcd answers, to the letter, if there are no leases.

@@ -7,10 +7,11 @@
 use rand::Rng as _;
 use rand_pcg::Pcg64;
 
-use super::scenario::{Family, FamilyKind, FaultRanges, LinkAim, Scenario, Span, WorkloadRanges};
+use super::scenario::{Family, FamilyKind, FaultRanges, LinkAim, Scenario, Span, WatchRanges, WorkloadRanges};
 use super::validate::Downtime;
 use super::{
-    ClusterPlan, DiskPlan, Fault, FaultKind, LinkSet, Mix, NetworkPlan, Part, Plan, Target, VERSION, WorkloadPlan,
+    ClusterPlan, DiskPlan, Fault, FaultKind, LinkSet, Mix, NetworkPlan, Part, Plan, Target, VERSION, WatchPlan,
+    WorkloadPlan,
 };
 use crate::rng::{self, Draw as _};
 
@@ -50,6 +51,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
     let act_ms = draw("act").within(scenario.faults.act_ms);
     let grpc_percent = draw("grpc").within(scenario.workload.grpc_percent);
     let workload = workload(&scenario.workload, act_ms, grpc_percent, &mut draw("workload"));
+    let watch = scenario.watch.map(|ranges| watch(&ranges, &mut draw("watch")));
     let faults = faults(&scenario.faults, &cluster, act_ms, draw);
 
     Plan {
@@ -62,9 +64,19 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         network,
         disk,
         workload,
+        watch,
         faults,
         converge_ms: scenario.converge_ms,
         read_index_ms: scenario.read_index_ms,
+    }
+}
+
+fn watch(ranges: &WatchRanges, d: &mut Draw) -> WatchPlan {
+    WatchPlan {
+        watchers: d.within_u32(ranges.watchers),
+        progress_ms: d.within(ranges.progress_ms),
+        fragment_bytes: d.within(ranges.fragment_bytes),
+        piece_changes: d.within(ranges.piece_changes),
     }
 }
 
@@ -425,6 +437,12 @@ mod tests {
                     get_lease: [0, 5],
                 },
             },
+            watch: Some(WatchRanges {
+                watchers: [0, 4],
+                progress_ms: [100, 800],
+                fragment_bytes: [200, 4000],
+                piece_changes: [1, 60],
+            }),
             faults: FaultRanges {
                 act_ms: [8000, 15000],
                 off_percent: 30,

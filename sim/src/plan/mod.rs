@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::scenario::{
     Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LinkAim, MixRanges, NetworkRanges, Scenario, Span,
-    WorkloadRanges,
+    WatchRanges, WorkloadRanges,
 };
 pub use self::validate::PlanError;
 
@@ -47,6 +47,9 @@ pub struct Plan {
     pub disk: DiskPlan,
     /// What clients do.
     pub workload: WorkloadPlan,
+    /// What is watched, if anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<WatchPlan>,
     /// What goes wrong, in the order of its beginning.
     pub faults: Vec<Fault>,
     /// After everything is healed, how long the cluster has to converge and serve again.
@@ -151,6 +154,20 @@ pub struct WorkloadPlan {
     /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Vec<Step>>,
+}
+
+/// Clients that watch, and how members serve them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchPlan {
+    /// How many there are, each with a stream of several watches at a time.
+    pub watchers: u32,
+    /// How long a watch hears nothing until it is told of progress.
+    pub progress_ms: u64,
+    /// Bytes of a response beyond which a watch that allows it gets the rest in another.
+    pub fragment_bytes: u64,
+    /// Changes of the history that a member reads at once for a stream.
+    pub piece_changes: u64,
 }
 
 /// One operation of a script. What it asks is what the client would have asked at that place among all its operations,

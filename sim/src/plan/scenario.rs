@@ -24,6 +24,8 @@ pub struct Scenario {
     pub disk: DiskRanges,
     /// What clients do.
     pub workload: WorkloadRanges,
+    /// What is watched, if anything is.
+    pub watch: Option<WatchRanges>,
     /// What goes wrong.
     pub faults: FaultRanges,
     /// After everything is healed, how long the cluster has to converge and serve again.
@@ -99,6 +101,16 @@ pub struct WorkloadRanges {
     pub think_thirds: u64,
     /// How often each kind of operation is drawn.
     pub mix: MixRanges,
+}
+
+/// What watching is drawn from.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields of WatchPlan, where they are explained")]
+pub struct WatchRanges {
+    pub watchers: Span,
+    pub progress_ms: Span,
+    pub fragment_bytes: Span,
+    pub piece_changes: Span,
 }
 
 /// Weights of the kinds of operations, as in [`Mix`](super::Mix).

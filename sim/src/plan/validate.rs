@@ -28,7 +28,7 @@ use seedbed_core::runtime::Mutant;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ClusterPlan, Fault, FaultKind, LinkSet, Plan, Span, Target, VERSION, WorkloadPlan};
+use super::{ClusterPlan, Fault, FaultKind, LinkSet, Plan, Span, Target, VERSION, WatchPlan, WorkloadPlan};
 
 /// Time in a plan ends here: a day, in which no sum of two times overflows.
 const TIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -40,6 +40,8 @@ const STARTING_SYNCS: u64 = 10;
 const CLIENTS_MAX: u64 = 10_000;
 const OPERATIONS_MAX: u64 = 10_000_000;
 const KEYS_MAX: u64 = 1_000_000;
+const WATCHERS_MAX: u64 = 1000;
+const WATCH_SIZE_MAX: u64 = 1 << 30;
 /// A request is at most 1.5 MiB in etcd.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
@@ -121,6 +123,7 @@ impl Plan {
         band("disk.sync_us", self.disk.sync_us, TIME_MS_MAX * 1000)?;
         self.workload.validate()?;
         self.validate_script()?;
+        self.watch.as_ref().map_or(Ok(()), WatchPlan::validate)?;
         within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
         within("read_index_ms", self.read_index_ms.unwrap_or(1), 1, TIME_MS_MAX)?;
         let leases = self.cluster.lease_drift_ppm.is_some() || self.workload.mix.get_lease == 0;
@@ -313,6 +316,15 @@ impl WorkloadPlan {
         ensure((1..=u64::from(u32::MAX)).contains(&sum), "workload.mix", || {
             format!("the weights add up to {sum}, which is not within 1..={}", u32::MAX)
         })
+    }
+}
+
+impl WatchPlan {
+    fn validate(&self) -> Result<(), PlanError> {
+        within("watch.watchers", self.watchers, 0, WATCHERS_MAX)?;
+        within("watch.progress_ms", self.progress_ms, 1, TIME_MS_MAX)?;
+        within("watch.fragment_bytes", self.fragment_bytes, 1, WATCH_SIZE_MAX)?;
+        within("watch.piece_changes", self.piece_changes, 1, WATCH_SIZE_MAX)
     }
 }
 

@@ -412,7 +412,7 @@ fn half(side: &[u64], all: impl Iterator<Item = u64>) -> Vec<u64> {
 }
 
 /// Each gives simpler values of a field, the simplest first.
-const FIELDS: [fn(&Plan) -> Vec<Plan>; 18] = [
+const FIELDS: [fn(&Plan) -> Vec<Plan>; 19] = [
     |plan| less(plan, plan.workload.grpc_clients, 0, |plan, clients| plan.workload.grpc_clients = clients),
     |plan| {
         less(plan, plan.workload.clients, acting(plan), |plan, clients| {
@@ -420,6 +420,7 @@ const FIELDS: [fn(&Plan) -> Vec<Plan>; 18] = [
             plan.workload.grpc_clients = plan.workload.grpc_clients.min(clients);
         })
     },
+    fewer_watchers,
     |plan| less(plan, plan.workload.keys, 1, |plan, keys| plan.workload.keys = keys),
     |plan| less(plan, plan.workload.value_bytes, 1, |plan, bytes| plan.workload.value_bytes = bytes),
     |plan| weightless(plan, |mix| &mut mix.get_serializable),
@@ -445,6 +446,13 @@ const FIELDS: [fn(&Plan) -> Vec<Plan>; 18] = [
     },
     |plan| vec![changed(plan, |plan| plan.read_index_ms = None)],
 ];
+
+fn fewer_watchers(plan: &Plan) -> Vec<Plan> {
+    let Some(watch) = &plan.watch else { return Vec::new() };
+    let set = |plan: &mut Plan, watchers| plan.watch.iter_mut().for_each(|watch| watch.watchers = watchers);
+    let none = changed(plan, |plan| plan.watch = None);
+    [none].into_iter().chain(less(plan, watch.watchers, 1, set)).collect()
+}
 
 fn less(plan: &Plan, value: u32, least: u32, set: fn(&mut Plan, u32)) -> Vec<Plan> {
     let values = [least, least + value.saturating_sub(least) / 2];

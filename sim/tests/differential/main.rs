@@ -28,6 +28,7 @@ mod sequence;
 mod server;
 mod shown;
 mod simpler;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -36,7 +37,8 @@ use seedbed_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, req
 use seedbed_sim::history::{Outcome, Request, Response};
 use seedbed_sim::model::Kv;
 
-use self::parties::Model;
+use self::generator::Generator;
+use self::parties::{Model, Parties};
 use self::sequence::{Failure, Sequences};
 use self::server::Program;
 
@@ -120,6 +122,62 @@ fn summary(outcome: Outcome) -> String {
             message.split(": found").next().unwrap_or_default().chars().take(80).collect()
         }
         Outcome::Unknown => "unknown".to_owned(),
+    }
+}
+
+/// Stores whose watches are compared.
+const WATCHED_STORES: u64 = 40;
+/// Watches of each.
+const WATCHES: usize = 15;
+/// Requests before the watches, and again after them.
+const WATCHED_REQUESTS: usize = 60;
+
+#[test]
+fn watches_are_told_what_etcd_tells() {
+    let seed = number("DIFFERENTIAL_SEED").unwrap_or(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (mut events, mut ended) = (0, 0);
+    for store in 0..WATCHED_STORES {
+        runtime.block_on(async {
+            let mut generator = Generator::new(seed, store);
+            let mut parties = Parties::start(model()).await;
+            play(&mut generator, &mut parties, true).await;
+            let mut request = generator.watch();
+            let mut watches = parties.watch(&request).await;
+            let mut created = watches::Created::new();
+            for asked in 1..=WATCHES {
+                let [one, other] = &mut watches;
+                let answer = one.answer().await;
+                assert_eq!(other.answer().await, answer, "seed {seed}, store {store}: {request:?}");
+                if !answer.canceled {
+                    created.insert(answer.watch_id, (request, parties.state().compacted()));
+                }
+                request = generator.watch();
+                if asked < WATCHES {
+                    watches.iter().for_each(|watches| watches.ask(request.clone()));
+                }
+            }
+            watches::compare(parties.state(), &created, &mut watches).await;
+            // Those that need what was compacted have ended; the others are told what comes.
+            created.retain(|_, (request, compacted)| request.start_revision >= *compacted);
+            ended += WATCHES - created.len();
+            // What was before a change is looked up when it is told, which may be after a compaction.
+            play(&mut generator, &mut parties, false).await;
+            events += watches::compare(parties.state(), &created, &mut watches).await;
+        });
+    }
+    println!("{WATCHED_STORES} stores: {events} events told alike, {ended} watches refused or ended alike");
+    assert!(events > 2_000 && ended > 50, "little has been compared");
+}
+
+async fn play(generator: &mut Generator, parties: &mut Parties, compacts: bool) {
+    for _ in 0..WATCHED_REQUESTS {
+        let request = generator.request();
+        if !compacts && matches!(request, Request::Compact(_)) {
+            continue;
+        }
+        let outcome = parties.ask(&request).await.unwrap_or_else(|difference| panic!("{request:?}: {difference}"));
+        generator.saw(&request, &outcome);
     }
 }
 

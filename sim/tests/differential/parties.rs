@@ -3,6 +3,7 @@
 use std::fmt;
 
 use futures_util::future::{OptionFuture, join};
+use seedbed_proto::etcdserverpb::WatchCreateRequest;
 use seedbed_sim::history::{Outcome, Request};
 use seedbed_sim::model::Kv;
 
@@ -10,6 +11,7 @@ use crate::deviations::{Answer, expected, settle_ties};
 use crate::grpc::{ask, without_identity};
 use crate::server::{Program, Server};
 use crate::shown::Shown;
+use crate::watches::Watches;
 
 /// What a model answers.
 pub(crate) type Model = Box<dyn FnMut(&Request) -> Outcome>;
@@ -38,6 +40,19 @@ impl Parties {
     pub(crate) async fn start(model: Model) -> Parties {
         let (etcd, seedbed) = join(Server::start(Program::etcd()), Server::start(Program::seedbed())).await;
         Parties { etcd, seedbed, model, state: Kv::new() }
+    }
+
+    /// What the store holds.
+    pub(crate) fn state(&self) -> &Kv {
+        &self.state
+    }
+
+    /// A stream of watches at etcd, and one at the server, each with a first watch.
+    pub(crate) async fn watch(&self, first: &WatchCreateRequest) -> [Watches; 2] {
+        let etcd = Watches::open("etcd", self.etcd.channel.clone(), first.clone());
+        let seedbed = Watches::open("the server", self.seedbed.channel.clone(), first.clone());
+        let (etcd, seedbed) = join(etcd, seedbed).await;
+        [etcd, seedbed]
     }
 
     /// Asks all of them. What they agree on, in the server's words.

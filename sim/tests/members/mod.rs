@@ -18,6 +18,7 @@ use seedbed_core::node::{Node, NodeOptions, StartError};
 use seedbed_core::raft::{NodeId, RaftOptions};
 use seedbed_core::runtime::{Disk, File, Host};
 use seedbed_core::wal::WalOptions;
+use seedbed_core::watch::WatchOptions;
 use seedbed_proto::etcdserverpb::cluster_server::Cluster;
 use seedbed_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, Member as ListedMember, MemberListRequest, PutRequest, PutResponse,
@@ -70,6 +71,7 @@ impl Members {
             lease_drift_ppm: None,
             directory: Directory::default(),
             auto_compaction: AutoCompaction::default(),
+            watch: WatchOptions::default(),
         };
         adjust(&mut options);
         let network = Network::new(Weather { latency_us: [200, 1_000], loss_permille: 0 });

@@ -35,7 +35,7 @@ fn flip(disk: &MemoryDisk, offset: u64, mask: u8) {
 async fn reopened(disk: &MemoryDisk, offset: u64, mask: u8, hashes: &[KvHash; 3]) -> Option<usize> {
     let damaged = disk.crashed(|| false);
     flip(&damaged, offset, mask);
-    match Store::open(&damaged, "member/data", Options { cache_bytes: 1 << 20, verify: true }).await {
+    match Store::open(&damaged, "member/data", Options { cache_bytes: 1 << 20, ..Options::default() }).await {
         Ok(store) => {
             let hash = store.hash(0).unwrap();
             let found = hashes.iter().position(|known| *known == hash);

@@ -1,0 +1,294 @@
+//! The watches of one stream.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use prost::Message;
+
+use super::WatchOptions;
+use super::watcher::{Impossible, Watcher};
+use crate::api::{ApiError, Headers};
+use crate::mvcc::{ApplyError, Changes, Refusal, Store};
+use crate::proto::etcdserverpb::watch_request::RequestUnion;
+use crate::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::proto::mvccpb::Event;
+use crate::runtime::{Mutant, Mutants, Runtime};
+
+/// Stands for no watch, and for all of a stream.
+const NO_WATCH: i64 = -1;
+
+/// The watches of one stream, and what is to be sent to their client. Responses are made when they are asked for.
+pub(crate) struct Session<R: Runtime> {
+    headers: Headers<R>,
+    store: Store<R::Disk>,
+    options: WatchOptions,
+    watchers: BTreeMap<i64, Watcher>,
+    /// Where the search for a free number begins.
+    next_id: i64,
+    /// The rest of a response in fragments. Nothing may come between them: clients put together what follows each other.
+    fragments: VecDeque<WatchResponse>,
+    /// Answers to requests.
+    answers: VecDeque<WatchResponse>,
+    /// History that some of the watches have yet to be told of.
+    delivering: Option<Delivery>,
+    /// Whether the client wants to know how far all its watches are.
+    progress_asked: bool,
+    /// How often the store had been replaced when it was last looked at.
+    installations: u64,
+}
+
+/// A piece of history on its way to the watches.
+struct Delivery {
+    changes: Changes,
+    /// The greatest number of a watch that has been served.
+    served: Option<i64>,
+}
+
+impl<R: Runtime> Session<R> {
+    pub(crate) fn new(headers: Headers<R>, store: Store<R::Disk>, options: WatchOptions) -> Self {
+        let installations = store.installations();
+        Session {
+            headers,
+            store,
+            options,
+            watchers: BTreeMap::new(),
+            next_id: 0,
+            fragments: VecDeque::new(),
+            answers: VecDeque::new(),
+            delivering: None,
+            progress_asked: false,
+            installations,
+        }
+    }
+
+    /// Takes a request of the client.
+    pub(crate) fn handle(&mut self, request: WatchRequest) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(request)) => self.create(&request),
+            Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => {
+                if R::Mutants::active(Mutant::WatchProgressEarly) {
+                    let progress = self.response(NO_WATCH, self.store.revision());
+                    self.answers.push_back(progress);
+                    return;
+                }
+                self.progress_asked = true;
+            }
+            None => {}
+        }
+    }
+
+    fn create(&mut self, request: &WatchCreateRequest) {
+        let revision = self.store.revision();
+        // In etcd's order.
+        let created = Watcher::new(request, revision)
+            .and_then(|watcher| Ok((self.free_id(request.watch_id).ok_or(Impossible::UsedId)?, watcher)));
+        let answer = match created {
+            Ok((id, watcher)) => {
+                if request.watch_id == 0 {
+                    self.next_id = id + 1;
+                }
+                self.watchers.insert(id, watcher);
+                // The piece was read for others: it may begin behind this one's start, and lack what it wants to know.
+                self.delivering = None;
+                WatchResponse { created: true, ..self.response(id, revision) }
+            }
+            Err(impossible) => WatchResponse {
+                created: true,
+                canceled: true,
+                cancel_reason: impossible.reason().to_owned(),
+                ..self.response(NO_WATCH, revision)
+            },
+        };
+        self.answers.push_back(answer);
+    }
+
+    /// The number that is asked for, if nobody has it, or any if none is asked for.
+    fn free_id(&self, asked: i64) -> Option<i64> {
+        match asked {
+            0 => (self.next_id..).find(|id| !self.watchers.contains_key(id)),
+            asked => Some(asked).filter(|id| !self.watchers.contains_key(id)),
+        }
+    }
+
+    /// As in etcd, nothing is said of a watch that is not there.
+    fn cancel(&mut self, id: i64) {
+        if self.watchers.remove(&id).is_some() {
+            let answer = WatchResponse { canceled: true, ..self.response(id, self.store.revision()) };
+            self.answers.push_back(answer);
+        }
+    }
+
+    /// Whether there is an answer that has not been sent. Until it is, no more is to be asked.
+    pub(crate) fn owes(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// The revision that the store must reach for there to be something to say, if nothing is asked before. It may have been
+    /// reached by now.
+    pub(crate) fn awaits(&self) -> i64 {
+        let next = || self.watchers.values().map(|watcher| watcher.next);
+        let told = next().min().unwrap_or(i64::MAX);
+        // There, watches that have not begun are as far as those that have been told everything.
+        let level = next().max().filter(|_| self.progress_asked).unwrap_or(i64::MAX);
+        told.min(level.saturating_sub(1))
+    }
+
+    /// Whether some watch wants to be told of progress by itself.
+    pub(crate) fn notifies(&self) -> bool {
+        self.watchers.values().any(|watcher| watcher.progress_notify)
+    }
+
+    /// Tells watches of progress that want it, have heard nothing for an interval, and have been told of everything.
+    pub(crate) fn interval_passed(&mut self) {
+        let revision = self.store.revision();
+        let mut quiet = Vec::new();
+        for (id, watcher) in &mut self.watchers {
+            let in_sync = is_in_sync::<R>(watcher, revision);
+            if watcher.progress_notify && !std::mem::take(&mut watcher.told) && in_sync {
+                quiet.push(*id);
+            }
+        }
+        for id in quiet {
+            let progress = self.response(id, revision);
+            self.answers.push_back(progress);
+        }
+    }
+
+    /// The next response, if there is anything to say now. The caller has the right to read the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn next_response(&mut self) -> Result<Option<WatchResponse>, ApiError> {
+        if let Some(fragment) = self.fragments.pop_front() {
+            return Ok(Some(fragment));
+        }
+        if let Some(answer) = self.answers.pop_front() {
+            return Ok(Some(answer));
+        }
+        self.make_mistakes_of_installation();
+        loop {
+            if let Some(response) = self.deliver() {
+                return Ok(Some(response));
+            }
+            let revision = self.store.revision();
+            let behind = self.watchers.values().map(|watcher| watcher.next).filter(|next| *next <= revision).min();
+            let Some(from) = behind else { return Ok(self.progress(revision)) };
+            let watchers = &self.watchers;
+            let with_previous = |key: &[u8]| watchers.values().any(|watcher| watcher.prev_kv && watcher.covers(key));
+            match self.store.changes(from, self.options.piece, with_previous) {
+                Ok(changes) => self.delivering = Some(Delivery { changes, served: None }),
+                Err(ApplyError::Refused(Refusal::Compacted { compacted, .. })) => {
+                    if let Some(canceled) = self.compacted(compacted) {
+                        return Ok(Some(canceled));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The next response of the piece that is being delivered.
+    fn deliver(&mut self) -> Option<WatchResponse> {
+        let mut delivery = self.delivering.take()?;
+        loop {
+            let after = delivery.served.map_or(Bound::Unbounded, Bound::Excluded);
+            let (&id, watcher) = self.watchers.range_mut((after, Bound::Unbounded)).next()?;
+            delivery.served = Some(id);
+            let upto = delivery.changes.upto;
+            if watcher.next > upto {
+                continue;
+            }
+            let events = watcher.events(&delivery.changes.changes);
+            watcher.next = upto + 1;
+            if events.is_empty() {
+                continue;
+            }
+            watcher.told = true;
+            let fragments = watcher.fragment;
+            let response = WatchResponse { events, ..self.response(id, upto) };
+            let mut parts =
+                if fragments { fragmented(response, self.options.fragment_bytes) } else { [response].into() };
+            let first = parts.pop_front();
+            self.fragments = parts;
+            self.delivering = Some(delivery);
+            return first;
+        }
+    }
+
+    /// Ends one of the watches that want history before `compacted`.
+    fn compacted(&mut self, compacted: i64) -> Option<WatchResponse> {
+        let (&id, watcher) = self.watchers.iter_mut().find(|(_, watcher)| watcher.next < compacted)?;
+        if R::Mutants::active(Mutant::WatchCompactionUntold) {
+            watcher.next = compacted;
+            return None;
+        }
+        self.watchers.remove(&id);
+        let (_, reason) = ApiError::Compacted.code_and_message();
+        Some(WatchResponse {
+            canceled: true,
+            compact_revision: compacted,
+            cancel_reason: reason.to_owned(),
+            ..self.response(id, self.store.revision())
+        })
+    }
+
+    /// Tells how far all watches are, if that was asked for, and once it is the same for all.
+    fn progress(&mut self, revision: i64) -> Option<WatchResponse> {
+        let in_sync = self.watchers.values().all(|watcher| is_in_sync::<R>(watcher, revision));
+        (in_sync && std::mem::take(&mut self.progress_asked)).then(|| self.response(NO_WATCH, revision))
+    }
+
+    /// The planted bugs of a snapshot that has replaced the store. In truth that changes nothing for a watch: the history that
+    /// the snapshot brings is the same.
+    fn make_mistakes_of_installation(&mut self) {
+        let planted = [Mutant::WatchRestoreReplays, Mutant::WatchStartLowered];
+        let installations = self.store.installations();
+        if !planted.into_iter().any(R::Mutants::active) {
+            return;
+        }
+        if std::mem::replace(&mut self.installations, installations) == installations {
+            return;
+        }
+        let revision = self.store.revision();
+        for watcher in self.watchers.values_mut() {
+            if R::Mutants::active(Mutant::WatchRestoreReplays) && watcher.next > watcher.start {
+                watcher.next = watcher.start;
+            }
+            if R::Mutants::active(Mutant::WatchStartLowered) && watcher.next > revision {
+                watcher.next = revision + 1;
+            }
+        }
+    }
+
+    fn response(&self, watch_id: i64, revision: i64) -> WatchResponse {
+        WatchResponse { header: Some(self.headers.at(revision)), watch_id, ..WatchResponse::default() }
+    }
+}
+
+/// Whether a watch has been told of everything up to `revision`. One that begins later has not begun.
+fn is_in_sync<R: Runtime>(watcher: &Watcher, revision: i64) -> bool {
+    watcher.is_at(revision) || R::Mutants::active(Mutant::WatchProgressBelowStart) && watcher.next > revision
+}
+
+/// A response in parts that are not larger than that, if each of its events is not.
+fn fragmented(mut response: WatchResponse, bytes_max: usize) -> VecDeque<WatchResponse> {
+    if response.encoded_len() <= bytes_max {
+        return [response].into();
+    }
+    let events = std::mem::take(&mut response.events);
+    let mut parts: VecDeque<WatchResponse> = VecDeque::new();
+    let least = WatchResponse { fragment: true, ..response.clone() }.encoded_len();
+    let (mut part, mut bytes): (Vec<Event>, usize) = (Vec::new(), least);
+    for event in events {
+        let event_bytes = event.encoded_len() + prost::length_delimiter_len(event.encoded_len()) + 1;
+        if !part.is_empty() && bytes + event_bytes > bytes_max {
+            parts.push_back(WatchResponse { events: std::mem::take(&mut part), fragment: true, ..response.clone() });
+            bytes = least;
+        }
+        bytes += event_bytes;
+        part.push(event);
+    }
+    parts.push_back(WatchResponse { events: part, ..response });
+    parts
+}

@@ -1,0 +1,99 @@
+//! One watch of a stream.
+
+use bytes::Bytes;
+
+use crate::mvcc::{Change, KeyRange};
+use crate::proto::etcdserverpb::WatchCreateRequest;
+use crate::proto::etcdserverpb::watch_create_request::FilterType;
+use crate::proto::mvccpb::Event;
+use crate::proto::mvccpb::event::EventType;
+
+/// Why a watch cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Impossible {
+    EmptyRange,
+    NegativeStart,
+    UsedId,
+}
+
+impl Impossible {
+    /// What the client is told: etcd's words, where it has any.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Impossible::EmptyRange => "mvcc: watcher range is empty",
+            Impossible::NegativeStart => "mvcc: watcher start revision is negative",
+            Impossible::UsedId => "mvcc: duplicate watch ID provided on the WatchStream",
+        }
+    }
+}
+
+/// A watch: what it wants to know, and how much of it it has been told.
+#[derive(Clone, Debug)]
+pub(super) struct Watcher {
+    key: Bytes,
+    range_end: Bytes,
+    puts: bool,
+    deletions: bool,
+    pub(super) prev_kv: bool,
+    pub(super) progress_notify: bool,
+    pub(super) fragment: bool,
+    /// The first revision that it was to be told of.
+    pub(super) start: i64,
+    /// The first revision that it has not been told of.
+    pub(super) next: i64,
+    /// Whether it has been told anything since it was last looked after.
+    pub(super) told: bool,
+}
+
+impl Watcher {
+    /// The watch that is asked for of a store at `revision`.
+    pub(super) fn new(request: &WatchCreateRequest, revision: i64) -> Result<Watcher, Impossible> {
+        // As in etcd: no key at all means the least one.
+        let key = if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() };
+        if KeyRange::new(&key, &request.range_end).bounds().is_none() {
+            return Err(Impossible::EmptyRange);
+        }
+        if request.start_revision < 0 {
+            return Err(Impossible::NegativeStart);
+        }
+        let start = if request.start_revision == 0 { revision + 1 } else { request.start_revision };
+        let without = |filter: FilterType| request.filters().any(|other| other == filter);
+        Ok(Watcher {
+            // Copies: they are slices of a message that need not live as long.
+            key: Bytes::copy_from_slice(&key),
+            range_end: Bytes::copy_from_slice(&request.range_end),
+            puts: !without(FilterType::Noput),
+            deletions: !without(FilterType::Nodelete),
+            prev_kv: request.prev_kv,
+            progress_notify: request.progress_notify,
+            fragment: request.fragment,
+            start,
+            next: start,
+            told: false,
+        })
+    }
+
+    /// Whether it has been told of everything up to `revision`, and is to be told of what comes then.
+    pub(super) fn is_at(&self, revision: i64) -> bool {
+        self.next == revision + 1
+    }
+
+    /// Whether a key is in its range.
+    pub(super) fn covers(&self, key: &[u8]) -> bool {
+        KeyRange::new(&self.key, &self.range_end).contains(key)
+    }
+
+    /// What it is to be told of these changes.
+    pub(super) fn events(&self, changes: &[Change]) -> Vec<Event> {
+        let from = changes.partition_point(|change| change.kv.mod_revision < self.next);
+        let wanted =
+            |change: &&Change| (if change.deleted { self.deletions } else { self.puts }) && self.covers(&change.kv.key);
+        changes[from..].iter().filter(wanted).map(|change| self.event(change)).collect()
+    }
+
+    fn event(&self, change: &Change) -> Event {
+        let kind = if change.deleted { EventType::Delete } else { EventType::Put };
+        let prev_kv = change.previous.clone().filter(|_| self.prev_kv);
+        Event { r#type: kind as i32, kv: Some(change.kv.clone()), prev_kv }
+    }
+}
