@@ -118,7 +118,7 @@ const FSYNC_DELAY: Scenario = Scenario {
 
 const CRASH_RESTART: Scenario = Scenario {
     name: "crash-restart",
-    summary: "members die, sometimes all at once, with what was not synced: nothing acknowledged is lost",
+    summary: "machines lose power, sometimes all at once, and processes die: nothing acknowledged is lost",
     cluster: ClusterRanges { members: &[(2, 1), (5, 3), (3, 5)], ..CALM.cluster },
     // Slower than elsewhere, so that a crash finds something unsynced.
     disk: DiskRanges { sync_us: [1_000, 4_000], jitter_us: [0, 8_000] },
@@ -127,7 +127,7 @@ const CRASH_RESTART: Scenario = Scenario {
         off_percent: 0,
         reckless_percent: 25,
         moments: [0, 0],
-        families: &[Family { count: [4, 10], ..CRASH }],
+        families: &[Family { count: [4, 10], ..CRASH }, RESTART],
     },
     ..CALM
 };
@@ -482,7 +482,8 @@ const WATCH: Scenario = Scenario {
         reckless_percent: 15,
         moments: [0, 0],
         families: &[
-            HALVES, ISOLATE, SHUT, RESET, CRASH, CRASH_AT, PAUSE, SLOW_LINK, TRANSFER, SNAPSHOT, COMPACTION, DEFRAGMENT,
+            HALVES, ISOLATE, SHUT, RESET, CRASH, RESTART, CRASH_AT, PAUSE, SLOW_LINK, TRANSFER, SNAPSHOT, COMPACTION,
+            DEFRAGMENT,
         ],
     },
     ..CALM
@@ -511,6 +512,7 @@ const EVERYTHING: Scenario = Scenario {
             SLOW_FSYNC,
             STALLED_FSYNC,
             CRASH,
+            RESTART,
             CRASH_UNFLUSHED,
             PAUSE,
             DRIFT,

@@ -236,7 +236,7 @@ impl Cluster {
         self.ids().into_iter().map(|id| (id, self.node(id).map(|node| node.status()))).collect()
     }
 
-    /// Kills a member's process. What it had not synced is kept, lost or torn. False if it was down already.
+    /// Takes the power from a member's machine. What it had not synced is kept, lost or torn. False if it was down already.
     pub fn crash(&mut self, id: NodeId) -> bool {
         if self.member(id).state == State::Down {
             return false;
@@ -244,6 +244,18 @@ impl Cluster {
         tracing::info!(member = %id, "crash");
         self.end_life(id);
         self.member(id).disk.crash();
+        self.network.reset(id);
+        true
+    }
+
+    /// Kills a member's process, and its machine lives: what it had written stays, synced or not. False if it was down already.
+    pub fn kill(&mut self, id: NodeId) -> bool {
+        if self.member(id).state == State::Down {
+            return false;
+        }
+        tracing::info!(member = %id, "kill");
+        self.end_life(id);
+        self.member(id).disk.detach();
         self.network.reset(id);
         true
     }
@@ -271,9 +283,7 @@ impl Cluster {
             let stopped = || member.failure().is_some_and(|failure| member.excuse(&failure) == Some(Excuse::Error));
             if member.state == State::Up && !member.disk_faults.values().any(|fault| fault.stops()) && stopped() {
                 tracing::info!(member = %id, "stopped by its disk, and started again");
-                self.end_life(id);
-                self.member(id).disk.detach();
-                self.network.reset(id);
+                self.kill(id);
                 self.boot(id);
             }
         }

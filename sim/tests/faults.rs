@@ -48,6 +48,8 @@ fn every_kind_takes_effect_and_breaks_no_promise() {
         ("defragment", json!({"defragment": {"target": "everyone"}})),
         ("compaction", json!({"compaction": {"keep": 3}})),
         ("slow-node", json!({"slow-node": {"target": "leader", "run_ms": 20, "stop_ms": 60}})),
+        ("restart", json!({"restart": {"target": "leader"}})),
+        ("restart", json!({"restart": {"target": "everyone"}})),
         ("lose-disk", json!({"lose-disk": {"target": "leader"}})),
         ("member-add", json!({"member-add": {"member": 6}})),
         ("learner-promotion", json!({"learner-promotion": {"member": 9, "learn_ms": 800}})),

@@ -159,6 +159,8 @@ pub(super) const STALLED_FSYNC: Family = Family {
 };
 pub(super) const CRASH: Family =
     Family { kind: FamilyKind::Crash, count: [1, 5], for_ms: [200, 2_500], brief_percent: 40, aims: ANYBODY_OR_ALL };
+pub(super) const RESTART: Family =
+    Family { kind: FamilyKind::Restart, count: [1, 5], for_ms: [50, 2_000], brief_percent: 60, aims: ANYBODY_OR_ALL };
 pub(super) const PAUSE: Family =
     Family { kind: FamilyKind::Pause, count: [1, 4], for_ms: [200, 2_500], brief_percent: 20, aims: ANYBODY };
 pub(super) const CRASH_UNFLUSHED: Family = Family {

@@ -20,6 +20,7 @@ mod member_replace;
 mod operator;
 mod partition;
 mod pause;
+mod restart;
 mod skew;
 mod slow_link;
 mod slow_node;
@@ -84,6 +85,7 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::FsyncDelay { .. } => "fsync-delay",
         FaultKind::FsyncStall { .. } => "fsync-stall",
         FaultKind::Crash { .. } => "crash",
+        FaultKind::Restart { .. } => "restart",
         FaultKind::Pause { .. } => "pause",
         FaultKind::CrashUnflushed { .. } => "crash-unflushed",
         FaultKind::Drift { .. } => "drift",
@@ -141,6 +143,7 @@ fn nemesis(place: usize, fault: &Fault, client: impl FnOnce() -> Client) -> Box<
         FaultKind::FsyncDelay { target, sync_us } => Box::new(fsync::FsyncDelay::new(place, *target, *sync_us)),
         FaultKind::FsyncStall { target } => Box::new(fsync::FsyncStall::new(place, *target)),
         FaultKind::Crash { target } => Box::new(crash::Crash::new(*target)),
+        FaultKind::Restart { target } => Box::new(restart::Restart::new(*target)),
         FaultKind::Pause { target } => Box::new(pause::Pause::new(*target)),
         FaultKind::CrashUnflushed { target, .. } => Box::new(crash::CrashUnflushed::new(place, *target)),
         FaultKind::SlowLink { target, latency_us } => Box::new(slow_link::SlowLink::new(place, *target, *latency_us)),

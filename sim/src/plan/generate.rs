@@ -256,6 +256,7 @@ fn window(family: &Family, nth: u64, act: &Act<'_>, d: &mut Draw) -> Fault {
         }
         FamilyKind::FsyncStall => FaultKind::FsyncStall { target },
         FamilyKind::Crash => FaultKind::Crash { target },
+        FamilyKind::Restart => FaultKind::Restart { target },
         FamilyKind::Pause => FaultKind::Pause { target },
         FamilyKind::CrashUnflushed { stall_ms } => FaultKind::CrashUnflushed { target, stall_ms: d.within(stall_ms) },
         FamilyKind::SlowLink { latency_us, jitter_us } => {

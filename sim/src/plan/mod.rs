@@ -215,7 +215,7 @@ pub struct Mix {
 pub struct Fault {
     /// When it begins, since the first operation.
     pub at_ms: u64,
-    /// How long it lasts. A crashed member restarts at the end of it.
+    /// How long it lasts. A member that has died is started again at the end of it.
     pub for_ms: u64,
     /// Which random stream it draws from while it lasts; its place in the list, from 0, if that is left out. It stays when
     /// others are taken out, so that what is left draws what it drew.
@@ -413,8 +413,13 @@ pub enum FaultKind {
         /// On whose disk.
         target: Target,
     },
-    /// The process dies, and what was not synced is kept, lost or torn.
+    /// The machine loses power: the process dies, and what was not synced is kept, lost or torn.
     Crash {
+        /// Who.
+        target: Target,
+    },
+    /// The process dies, and its machine lives: what it had written is there, synced or not.
+    Restart {
         /// Who.
         target: Target,
     },
@@ -570,6 +575,7 @@ impl FaultKind {
             | FaultKind::MemberRemove { target }
             | FaultKind::MemberReplace { target, .. }
             | FaultKind::Crash { target }
+            | FaultKind::Restart { target }
             | FaultKind::CrashAt { target, .. }
             | FaultKind::CrashUnflushed { target, .. }
             | FaultKind::Pause { target }

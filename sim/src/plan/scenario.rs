@@ -220,6 +220,7 @@ pub enum FamilyKind {
     },
     FsyncStall,
     Crash,
+    Restart,
     Pause,
     CrashUnflushed {
         stall_ms: Span,
@@ -286,6 +287,7 @@ impl FamilyKind {
             FamilyKind::FsyncDelay { .. } => "fsync-delay",
             FamilyKind::FsyncStall => "fsync-stall",
             FamilyKind::Crash => "crash",
+            FamilyKind::Restart => "restart",
             FamilyKind::Pause => "pause",
             FamilyKind::CrashUnflushed { .. } => "crash-unflushed",
             FamilyKind::Drift { .. } => "drift",

@@ -393,6 +393,7 @@ impl Fault {
             }
             FaultKind::FsyncStall { target } => aimed("fsync-stall", *target),
             FaultKind::Crash { target } => aimed("crash", *target),
+            FaultKind::Restart { target } => aimed("restart", *target),
             FaultKind::Pause { target } => aimed("pause", *target),
             FaultKind::CrashUnflushed { target, stall_ms } => {
                 aimed("crash-unflushed", *target)?;
@@ -453,6 +454,7 @@ impl Fault {
     fn downs(&self) -> Option<Target> {
         match self.fault {
             FaultKind::Crash { target }
+            | FaultKind::Restart { target }
             | FaultKind::Pause { target }
             | FaultKind::SlowNode { target, .. }
             | FaultKind::LoseDisk { target }
