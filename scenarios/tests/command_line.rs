@@ -166,6 +166,7 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
             "disk-damage",
             "membership",
             "lost-disk",
+            "watch",
             "everything"
         ]
     );
