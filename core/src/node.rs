@@ -3,6 +3,8 @@
 mod hand_over;
 mod newcomer;
 mod publish;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

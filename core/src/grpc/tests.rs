@@ -1,46 +1,13 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
 use openraft::AsyncRuntime;
 use tokio::io::DuplexStream;
 use tonic::Code;
 
 use super::*;
-use crate::node::{Node, NodeOptions};
+use crate::node::testing::alone;
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::{PutRequest, RangeRequest};
-use crate::raft::{NodeId, RaftOptions};
-use crate::runtime::Host;
-use crate::runtime::tokio::{TokioClock, TokioDisk, TokioRuntime, TokioTransport};
+use crate::runtime::tokio::TokioRuntime;
 use crate::watermark::Stop;
-
-const ALONE: NodeId = NodeId(1);
-const CLUSTER: u64 = 0x5eed;
-
-async fn member(folder: &std::path::Path) -> Node<TokioRuntime> {
-    let transport = TokioTransport::bind(ALONE, CLUSTER, "127.0.0.1:0", BTreeMap::new()).await.unwrap();
-    let host = Host { clock: TokioClock, disk: TokioDisk::open(folder).unwrap(), transport };
-    let options = NodeOptions {
-        lease_drift_ppm: None,
-        cluster_id: CLUSTER,
-        node: ALONE,
-        initial_members: BTreeSet::from([ALONE]),
-        joins: false,
-        raft: RaftOptions {
-            heartbeat_interval: Duration::from_millis(100),
-            election_timeout: Duration::from_millis(1000),
-            snapshot_entries: 10_000,
-            keep_entries: 1_000,
-        },
-        wal: Default::default(),
-        store: Default::default(),
-        limits: Default::default(),
-        directory: Default::default(),
-        auto_compaction: Default::default(),
-        watch: Default::default(),
-    };
-    Node::start(host, options).await.unwrap()
-}
 
 async fn connect(near: DuplexStream) -> Channel {
     Channel::connect::<TokioRuntime>(near, "member.test".parse().unwrap()).await.unwrap()
@@ -61,7 +28,7 @@ async fn connection(routes: Routes) -> (Channel, Stop, tokio::task::JoinHandle<R
 fn a_client_puts_and_reads_over_a_stream() {
     let folder = tempfile::tempdir().unwrap();
     TokioRuntime::new(2).block_on(async {
-        let node = member(folder.path()).await;
+        let node = alone(folder.path(), Default::default()).await;
         let (channel, stop, serving) = connection(node.routes()).await;
         let mut kv = KvClient::new(channel);
         // Larger than the stream's buffer and HTTP/2's first window: flow control has to work both ways.

@@ -17,7 +17,6 @@ use super::row::RowKind;
 use super::store::{Store, stored_bytes};
 use crate::proto::mvccpb::KeyValue;
 use crate::runtime::{Disk, Mutant};
-use crate::watermark::Watermark;
 
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,16 +133,6 @@ impl<D: Disk> Store<D> {
             last_whole = main;
         }
         Ok(())
-    }
-
-    /// The store's revision, for those who wait until it moves.
-    pub fn reached(&self) -> &Watermark {
-        &self.inner.reached
-    }
-
-    /// How often everything was replaced by a snapshot since the store was opened.
-    pub fn installations(&self) -> u64 {
-        self.inner.installations.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 

@@ -258,6 +258,16 @@ impl<D: Disk> Store<D> {
         self.inner.state().compact_revision
     }
 
+    /// The store's revision, for those who wait until it moves.
+    pub fn reached(&self) -> &Watermark {
+        &self.inner.reached
+    }
+
+    /// How often everything was replaced by a snapshot since the store was opened.
+    pub fn installations(&self) -> u64 {
+        self.inner.installations.load(Ordering::Relaxed)
+    }
+
     /// How large it is now.
     pub fn size(&self) -> Result<StoreSize, StoreError> {
         Ok(StoreSize {

@@ -16,7 +16,7 @@
 //! - *atomic*: a response has all changes of the revisions that it has, unless the watch allows fragments;
 //! - *bookmarkable*: whoever is told of progress at a revision has been told of all changes up to it.
 
-mod progress;
+mod interval;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ mod watcher;
 
 use std::time::Duration;
 
-pub(crate) use self::progress::Interval;
+pub(crate) use self::interval::Interval;
 pub(crate) use self::session::Session;
 use crate::mvcc::PieceLimit;
 

@@ -1,6 +1,6 @@
 //! Watches of one member, as a client has them: over HTTP/2.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,8 @@ use tonic::{Code, Streaming};
 use super::WatchOptions;
 use crate::grpc::{Channel, serve_connection};
 use crate::mvcc::PieceLimit;
-use crate::node::{Node, NodeOptions};
+use crate::node::Node;
+use crate::node::testing::alone;
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::watch_client::WatchClient;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
@@ -22,12 +23,7 @@ use crate::proto::etcdserverpb::{
     WatchProgressRequest, WatchRequest, WatchResponse, request_op,
 };
 use crate::proto::mvccpb::event::EventType;
-use crate::raft::{NodeId, RaftOptions};
-use crate::runtime::Host;
-use crate::runtime::tokio::{TokioClock, TokioDisk, TokioRuntime, TokioTransport};
-
-const ALONE: NodeId = NodeId(1);
-const CLUSTER: u64 = 0x5eed;
+use crate::runtime::tokio::TokioRuntime;
 
 /// One member and its clients.
 struct World {
@@ -37,28 +33,7 @@ struct World {
 
 impl World {
     async fn new(folder: &std::path::Path, watch: WatchOptions) -> World {
-        let transport = TokioTransport::bind(ALONE, CLUSTER, "127.0.0.1:0", BTreeMap::new()).await.unwrap();
-        let host = Host { clock: TokioClock, disk: TokioDisk::open(folder).unwrap(), transport };
-        let options = NodeOptions {
-            lease_drift_ppm: None,
-            cluster_id: CLUSTER,
-            node: ALONE,
-            initial_members: BTreeSet::from([ALONE]),
-            joins: false,
-            raft: RaftOptions {
-                heartbeat_interval: Duration::from_millis(100),
-                election_timeout: Duration::from_millis(1000),
-                snapshot_entries: 10_000,
-                keep_entries: 1_000,
-            },
-            wal: Default::default(),
-            store: Default::default(),
-            limits: Default::default(),
-            directory: Default::default(),
-            auto_compaction: Default::default(),
-            watch,
-        };
-        let node = Node::start(host, options).await.unwrap();
+        let node = alone(folder, watch).await;
         let kv = KvClient::new(connect(&node).await);
         World { node, kv }
     }

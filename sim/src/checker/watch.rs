@@ -101,8 +101,7 @@ struct Watch {
 
 impl Watch {
     fn wants(&self, change: &Changed) -> bool {
-        let filter = if change.after.is_some() { FilterType::Noput } else { FilterType::Nodelete };
-        covers(&self.request, &change.key) && !self.request.filters.contains(&(filter as i32))
+        wants(&self.request, change)
     }
 }
 
@@ -112,6 +111,12 @@ impl fmt::Display for Watch {
         let (key, end) = (key.escape_ascii(), range_end.escape_ascii());
         write!(f, "[\"{key}\", \"{end}\") asked from {start_revision}, told up to {}", self.next - 1)
     }
+}
+
+/// Whether a watch that is asked for like this is to be told of a change, wherever it begins.
+pub fn wants(request: &WatchCreateRequest, change: &Changed) -> bool {
+    let filter = if change.after.is_some() { FilterType::Noput } else { FilterType::Nodelete };
+    covers(request, &change.key) && !request.filters.contains(&(filter as i32))
 }
 
 /// etcd's convention; no key at all is the least one.

@@ -11,11 +11,11 @@ use openraft::AsyncRuntime as _;
 use seedbed_core::grpc::Channel;
 use seedbed_core::runtime::tokio::TokioRuntime;
 use seedbed_proto::etcdserverpb::watch_client::WatchClient;
-use seedbed_proto::etcdserverpb::watch_create_request::FilterType;
 use seedbed_proto::etcdserverpb::watch_request::RequestUnion;
 use seedbed_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use seedbed_proto::mvccpb::event::EventType;
 use seedbed_proto::mvccpb::{Event, KeyValue};
+use seedbed_sim::checker::watch::wants;
 use seedbed_sim::model::{Changed, Kv};
 use tokio::sync::mpsc;
 use tonic::Streaming;
@@ -146,20 +146,6 @@ fn told(changes: &[Changed], request: &WatchCreateRequest, compacted: i64) -> To
         })),
         prev_kv: change.before.clone().filter(|_| request.prev_kv && change.revision > compacted),
     };
-    let wanted = |change: &&Changed| {
-        let filter = if change.after.is_some() { FilterType::Noput } else { FilterType::Nodelete };
-        change.revision >= request.start_revision
-            && covers(request, &change.key)
-            && !request.filters.contains(&(filter as i32))
-    };
+    let wanted = |change: &&Changed| change.revision >= request.start_revision && wants(request, change);
     Told { events: changes.iter().filter(wanted).map(event).collect(), compacted: None }
-}
-
-fn covers(request: &WatchCreateRequest, key: &[u8]) -> bool {
-    let first: &[u8] = if request.key.is_empty() { &[0] } else { &request.key };
-    match &request.range_end[..] {
-        [] => key == first,
-        [0] => first <= key,
-        end => first <= key && key < end,
-    }
 }

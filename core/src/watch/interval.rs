@@ -1,4 +1,4 @@
-//! When watches are told that nothing has happened.
+//! Moments at which a stream looks after its watches.
 
 use std::time::Duration;
 
