@@ -11,7 +11,7 @@ const ANYBODY_OR_ALL: &[(u32, Aim)] = &[(3, Aim::Leader), (1, Aim::Follower), (2
 
 /// For what takes a member from the cluster: one by number more often than not. There is room for a minority of them, and
 /// a leader or a follower counts as another one each time.
-const ONE: &[(u32, Aim)] = &[(1, Aim::Leader), (1, Aim::Follower), (4, Aim::Member)];
+const ONE: &[(u32, Aim)] = &[(1, Aim::Leader), (1, Aim::Follower), (6, Aim::Member)];
 
 pub(super) const HALVES: Family =
     Family { kind: FamilyKind::Halves, count: [1, 3], for_ms: [300, 3_000], brief_percent: 20, aims: &[] };
