@@ -24,6 +24,7 @@ pub mod auto_compaction;
 mod compactor;
 pub mod grpc;
 pub mod ids;
+pub mod lease;
 pub mod members;
 pub mod mvcc;
 pub mod node;

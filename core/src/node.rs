@@ -15,21 +15,30 @@ use openraft::errors::{InitializeError, RaftError};
 use openraft::{EmptyNode, ServerState};
 use openraft_rt::{Select2, WatchReceiver};
 
-use crate::api::{ClusterService, Headers, KvService, Limits, MaintenanceService, WatchService};
+use crate::api::{
+    ClusterService, Dispatch, ElectionService, Headers, KvService, LeaseService, Limits, LockService,
+    MaintenanceService, Proposals, Queue, WatchService,
+};
 use crate::auto_compaction::{self, AutoCompaction};
 use crate::compactor::Compactor;
 use crate::grpc::Routes;
+use crate::lease::{Deadlines, LeaseOptions, Lessor, LessorParts, ttl_min};
 use crate::members::{Attributes, Directory};
 use crate::mvcc::{self, Store, StoreError};
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::proto::etcdserverpb::watch_server::WatchServer;
+use crate::proto::v3electionpb::election_server::ElectionServer;
+use crate::proto::v3lockpb::lock_server::LockServer;
 use crate::raft::{
     LogStore, Membership, MembershipChange, MembershipError, NodeId, PeerNetwork, PeerServer, Proposer, Raft,
     RaftOptions, StateMachine, Term, VoteHold, openraft_config,
 };
-use crate::read::{Counters, GivenUp, LeaseOptions, LeaseRead, Member, ReadCounters, ReadIndex, ReadOptions, Reads};
+use crate::read::{
+    Counters, GivenUp, LeaseRead, LeaseReadOptions, Member, ReadCounters, ReadIndex, ReadOptions, Reads,
+};
 use crate::runtime::{Host, Planted, Runtime, Transport};
 use crate::wal::{WalError, WalOptions, WalStats};
 use crate::watch::WatchOptions;
@@ -74,6 +83,8 @@ pub struct NodeOptions {
     pub auto_compaction: AutoCompaction,
     /// How watches are served.
     pub watch: WatchOptions,
+    /// How leases are kept.
+    pub lease: LeaseOptions,
 }
 
 /// A member could not be started.
@@ -162,6 +173,9 @@ pub struct Node<R: Runtime> {
     cluster: Arc<ClusterService<R>>,
     maintenance: Arc<MaintenanceService<R>>,
     watch: Arc<WatchService<R>>,
+    lease: Arc<LeaseService<R>>,
+    /// Ends the streams of clients.
+    end_streams: Stop,
     stop: Stop,
 }
 
@@ -178,6 +192,8 @@ impl<R: Runtime> Clone for Node<R> {
             cluster: self.cluster.clone(),
             maintenance: self.maintenance.clone(),
             watch: self.watch.clone(),
+            lease: self.lease.clone(),
+            end_streams: self.end_streams.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -192,7 +208,9 @@ impl<R: Runtime> Node<R> {
         let store = Store::<R::Disk>::open(&host.disk, STORE_DIR, store_options).await?;
         let stop = Stop::default();
         let compactor = Compactor::start(store.clone(), stop.clone());
-        let state_machine = StateMachine::new(options.node, store.clone(), log.clone(), compactor.clone())?;
+        let deadlines = Deadlines::<R>::default();
+        let state_machine =
+            StateMachine::new(options.node, store.clone(), log.clone(), compactor.clone(), deadlines.clone())?;
         // A snapshot takes the store beyond the log, but never before the vote for its sender is durable.
         let covered = if log.has_vote() { state_machine.replayed() } else { state_machine.last_applied() };
         if let Some(applied) = covered.filter(|applied| Some(*applied) > log.last_index()) {
@@ -231,9 +249,9 @@ impl<R: Runtime> Node<R> {
         };
         let times = ReadOptions { limit, round_limit: election, retry: options.raft.heartbeat_interval };
         let read_index = ReadIndex::start(member.clone(), times, stop.clone());
-        let lease = options.lease_drift_ppm.map(|drift_ppm| LeaseOptions { lease: election, drift_ppm });
-        let lease_read =
-            lease.map(|lease| LeaseRead::start(member, read_index.clone(), lease, given_up, times, stop.clone()));
+        let lease = options.lease_drift_ppm.map(|drift_ppm| LeaseReadOptions { lease: election, drift_ppm });
+        let lease_read = lease
+            .map(|lease| LeaseRead::start(member.clone(), read_index.clone(), lease, given_up, times, stop.clone()));
         let reads = Arc::new(Reads {
             read_index,
             lease: lease_read,
@@ -242,6 +260,21 @@ impl<R: Runtime> Node<R> {
             counters: counters.clone(),
             limit,
         });
+        let lessor = Lessor::start(
+            LessorParts {
+                member,
+                store: store.clone(),
+                applied: applied.clone(),
+                reads: reads.clone(),
+                proposer: proposer.clone(),
+                deadlines,
+                options: options.lease,
+                election_timeout: election,
+                limit,
+                retry: options.raft.heartbeat_interval,
+            },
+            stop.clone(),
+        );
         // Whoever has no vote has never heard of a leader, and who votes alone and for himself has promised others nothing.
         let alone = raft.voter_ids().eq([options.node]) && log.voted_for().is_none_or(|leader| leader == options.node);
         let votes = match lease {
@@ -258,9 +291,16 @@ impl<R: Runtime> Node<R> {
                 }
             }));
         }
-        let server =
-            PeerServer::open(raft.clone(), reads.clone(), log.clone(), store.clone(), votes, host.disk.clone())
-                .map(Arc::new)?;
+        let server = PeerServer::open(
+            raft.clone(),
+            reads.clone(),
+            lessor.clone(),
+            log.clone(),
+            store.clone(),
+            votes,
+            host.disk.clone(),
+        )
+        .map(Arc::new)?;
         host.transport.serve(server.clone().handler());
         if !log.has_vote() {
             let others = options.initial_members.iter().copied().filter(|member| *member != options.node);
@@ -297,12 +337,24 @@ impl<R: Runtime> Node<R> {
             reads: reads.clone(),
             peer_urls: options.directory.peer_urls,
         });
+        let end_streams = Stop::default();
         let watch = Arc::new(WatchService {
             headers: headers.clone(),
             store: store.clone(),
             options: options.watch,
             election_timeout: election,
-            stop: Stop::default(),
+            stop: end_streams.clone(),
+        });
+        let proposals =
+            Proposals { raft: raft.clone(), applied: applied.clone(), proposer, limits: options.limits.clone() };
+        let lease = Arc::new(LeaseService {
+            headers: headers.clone(),
+            store: store.clone(),
+            proposals: proposals.clone(),
+            reads: reads.clone(),
+            lessor,
+            ttl_min: ttl_min(election),
+            stop: end_streams.clone(),
         });
         let maintenance =
             Arc::new(MaintenanceService { headers, store: store.clone(), log: log.clone(), applied: applied.clone() });
@@ -311,14 +363,26 @@ impl<R: Runtime> Node<R> {
             node: options.node,
             raft: raft.clone(),
             store: store.clone(),
-            applied: applied.clone(),
-            proposer,
+            proposals,
             reads,
             compactor,
-            limits: options.limits,
             request_timeout: limit,
         });
-        Ok(Node { node: options.node, raft, store, log, applied, kv, cluster, maintenance, watch, counters, stop })
+        Ok(Node {
+            node: options.node,
+            raft,
+            store,
+            log,
+            applied,
+            kv,
+            cluster,
+            maintenance,
+            watch,
+            lease,
+            counters,
+            end_streams,
+            stop,
+        })
     }
 
     /// The member's number.
@@ -344,17 +408,30 @@ impl<R: Runtime> Node<R> {
 
     /// All services that this member offers to clients.
     pub fn routes(&self) -> Routes {
-        let bytes_max = self.kv.limits.request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
+        let bytes_max = self.kv.proposals.limits.request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
         Routes::default()
             .with(KvServer::from_arc(self.kv()).max_decoding_message_size(bytes_max))
             .with(ClusterServer::from_arc(self.cluster.clone()))
             .with(MaintenanceServer::from_arc(self.maintenance.clone()))
             .with(WatchServer::from_arc(self.watch.clone()).max_decoding_message_size(bytes_max))
+            .with(LeaseServer::from_arc(self.lease.clone()))
+            .with(LockServer::new(LockService { queue: self.queue() }).max_decoding_message_size(bytes_max))
+            .with(ElectionServer::new(ElectionService { queue: self.queue() }).max_decoding_message_size(bytes_max))
     }
 
-    /// Ends the streams of all watches, and those that are opened later: they would never end by themselves.
-    pub fn end_watches(&self) {
-        self.watch.stop.stop();
+    fn queue(&self) -> Queue<R> {
+        let (kv, lease) = (self.kv.clone(), self.lease.clone());
+        Queue { kv, lease, store: self.store.clone(), stop: self.end_streams.clone() }
+    }
+
+    /// The services whose methods can be called without HTTP.
+    pub fn dispatch(&self) -> Dispatch<R> {
+        Dispatch { kv: self.kv.clone(), lease: self.lease.clone() }
+    }
+
+    /// Ends the streams of all watches and keep-alives, and those that are opened later: they would never end by themselves.
+    pub fn end_streams(&self) {
+        self.end_streams.stop();
     }
 
     /// The member's store, for those who may look without asking raft: judges, metrics.
@@ -460,7 +537,7 @@ impl<R: Runtime> Node<R> {
     /// Ends the member, and makes durable what it has applied.
     pub async fn stop(self) -> io::Result<()> {
         self.stop.stop();
-        self.end_watches();
+        self.end_streams();
         // The error says that the core's task had panicked, which its owner has seen.
         let _ = self.raft.shutdown().await;
         crate::raft::flush(&self.store, &self.log).await?;

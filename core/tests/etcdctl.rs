@@ -3,7 +3,7 @@
 mod servers;
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use self::servers::{Cluster, run};
 
@@ -89,25 +89,45 @@ fn use_kv(endpoints: &str) {
 /// A process that is ended with the test, however that ends.
 struct Running(Child);
 
+impl Running {
+    /// Ends it as Ctrl-C does: it gives up what it holds.
+    fn interrupt(mut self) {
+        let process = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(process, rustix::process::Signal::INT).expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
 
-/// The first lines that a watch prints while `work` is done. It is ended then, since it would not end by itself.
-fn watched(endpoints: &str, args: &[&str], lines: usize, work: impl FnOnce()) -> String {
+/// A command that does not end by itself.
+fn started(endpoints: &str, args: &[&str]) -> (Running, BufReader<ChildStdout>) {
     let mut command = Command::new("etcdctl");
-    command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "watch"]).args(args);
+    command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints]).args(args);
     let mut process =
         Running(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("etcdctl is installed"));
-    work();
+    let out = BufReader::new(process.0.stdout.take().unwrap());
+    (process, out)
+}
+
+/// The next lines that a command prints.
+fn lines(out: &mut BufReader<ChildStdout>, count: usize) -> String {
     let mut told = String::new();
-    let mut out = BufReader::new(process.0.stdout.take().unwrap());
-    for _ in 0..lines {
-        assert!(out.read_line(&mut told).unwrap() > 0, "the watch has ended after: {told}");
+    for _ in 0..count {
+        assert!(out.read_line(&mut told).unwrap() > 0, "the command has ended after: {told}");
     }
     told
+}
+
+/// The first lines that a watch prints while `work` is done. It is ended then, since it would not end by itself.
+fn watched(endpoints: &str, args: &[&str], count: usize, work: impl FnOnce()) -> String {
+    let (_process, mut out) = started(endpoints, &[&["watch"], args].concat());
+    work();
+    lines(&mut out, count)
 }
 
 /// Watches of the past, of what comes, of ranges, with what was before, and of what is compacted.
@@ -132,6 +152,60 @@ fn watch(endpoints: &str) {
     let gone = complaint(endpoints, &["watch", "w1", &from(first)]);
     assert!(gone.contains("required revision has been compacted"), "{gone}");
     assert_eq!(ctl(&["del", "w", "--prefix"]), "4\n");
+}
+
+/// Leases with keys, as far as they end by themselves.
+fn lease(endpoints: &str) {
+    let ctl = |args: &[&str]| etcdctl(endpoints, args);
+    let granted = json(endpoints, &["lease", "grant", "600"]);
+    assert_eq!(granted["TTL"].as_i64().or(granted["ttl"].as_i64()), Some(600), "{granted}");
+    let id = format!("{:x}", granted["ID"].as_i64().or(granted["id"].as_i64()).unwrap());
+    let option = format!("--lease={id}");
+    assert_eq!(ctl(&["put", "l1", "a", &option]), "OK\n");
+    assert_eq!(ctl(&["put", "l2", "b", &option]), "OK\n");
+    assert_eq!(ctl(&["put", "l3", "c"]), "OK\n");
+    let left = ctl(&["lease", "timetolive", &id, "--keys"]);
+    assert!(left.starts_with(&format!("lease {id} granted with TTL(600s), remaining(")), "{left}");
+    assert!(left.ends_with("attached keys([l1 l2])\n"), "{left}");
+    assert!(ctl(&["lease", "list"]).contains(&id));
+    let kept = ctl(&["lease", "keep-alive", &id, "--once"]);
+    assert_eq!(kept, format!("lease {id} keepalived with TTL(600)\n"));
+    assert_eq!(ctl(&["lease", "revoke", &id]), format!("lease {id} revoked\n"));
+    assert_eq!(ctl(&["get", "l", "--prefix"]), "l3\nc\n");
+    assert_eq!(ctl(&["lease", "timetolive", &id]), format!("lease {id} already expired\n"));
+    assert!(!ctl(&["lease", "list"]).contains(&id));
+    assert!(complaint(endpoints, &["lease", "revoke", &id]).contains("requested lease not found"));
+    assert!(complaint(endpoints, &["put", "l4", "d", &option]).contains("requested lease not found"));
+    // However long this takes, the watch begins before the end.
+    let granted = json(endpoints, &["lease", "grant", "1"]);
+    let id = format!("{:x}", granted["ID"].as_i64().or(granted["id"].as_i64()).unwrap());
+    let put = json(endpoints, &["put", "l1", "a", &format!("--lease={id}")]);
+    let from = put["header"]["revision"].as_i64().unwrap() + 1;
+    let told = watched(endpoints, &["l1", &format!("--rev={from}")], 2, || ());
+    assert_eq!(told, "DELETE\nl1\n");
+    assert_eq!(ctl(&["del", "l3"]), "1\n");
+}
+
+/// Locks and elections.
+fn lock_and_elect(endpoints: &str) {
+    let (holder, mut out) = started(endpoints, &["lock", "mine"]);
+    assert!(lines(&mut out, 1).starts_with("mine/"));
+    let (waiting, mut turn) = started(endpoints, &["lock", "mine", "echo", "held"]);
+    // It does not get the lock before the holder has gone.
+    holder.interrupt();
+    assert_eq!(lines(&mut turn, 1), "held\n");
+    drop(waiting);
+
+    let (_listener, mut heard) = started(endpoints, &["elect", "--listen", "post"]);
+    let (first, mut out) = started(endpoints, &["elect", "post", "one"]);
+    let told = lines(&mut out, 2);
+    assert!(told.starts_with("post/") && told.ends_with("\none\n"), "{told}");
+    assert_eq!(lines(&mut heard, 2), told);
+    let (_second, mut out) = started(endpoints, &["elect", "post", "two"]);
+    first.interrupt();
+    let told = lines(&mut out, 2);
+    assert!(told.starts_with("post/") && told.ends_with("\ntwo\n"), "{told}");
+    assert_eq!(lines(&mut heard, 2), told);
 }
 
 /// The commands that look at members.
@@ -195,8 +269,10 @@ fn three_members_are_etcd_to_etcdctl() {
         for server in &cluster.servers {
             use_kv(&server.client.to_string());
             watch(&server.client.to_string());
+            lease(&server.client.to_string());
         }
         use_kv(&cluster.endpoints());
+        lock_and_elect(&cluster.endpoints());
         look_at(&cluster);
     });
 }
@@ -205,11 +281,7 @@ fn three_members_are_etcd_to_etcdctl() {
 fn what_does_not_exist_yet_is_refused_and_not_faked() {
     run(async {
         let cluster = Cluster::start(1, &[]).await;
-        for args in [
-            &["lease", "grant", "10"][..],
-            &["user", "list"],
-            &["member", "add", "x", "--peer-urls", "http://127.0.0.1:1"],
-        ] {
+        for args in [&["user", "list"][..], &["member", "add", "x", "--peer-urls", "http://127.0.0.1:1"]] {
             let said = complaint(&cluster.endpoints(), args);
             assert!(said.contains("Unimplemented") || said.contains("unknown service"), "{args:?}: {said}");
         }

@@ -6,14 +6,14 @@
 mod families;
 
 use seedbed_sim::plan::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, MixRanges, NetworkRanges, Scenario, WatchRanges,
-    WorkloadRanges,
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, MixRanges, NetworkRanges, Scenario,
+    WatchRanges, WorkloadRanges,
 };
 
 use self::families::*;
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 20] = [
+pub(crate) static CATALOGUE: [Scenario; 22] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -33,6 +33,8 @@ pub(crate) static CATALOGUE: [Scenario; 20] = [
     MEMBERSHIP,
     LOST_DISK,
     WATCH,
+    LEASES,
+    LEASE_KEEPERS,
     EVERYTHING,
 ];
 
@@ -53,6 +55,7 @@ const CALM: Scenario = Scenario {
         keep_entries: [10, 100],
         segment_bytes: [16 << 10, 64 << 10],
         lease_drift_ppm: None,
+        lease_checkpoint_ms: None,
     },
     network: NetworkRanges { latency_us: [100, 800], jitter_us: [0, 1200], loss_permille: [0, 0] },
     disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
@@ -74,7 +77,13 @@ const CALM: Scenario = Scenario {
             compact: [0, 2],
             get_log: [0, 0],
             get_lease: [0, 0],
+            lease_grant: [0, 0],
+            lease_revoke: [0, 0],
+            lease_keep_alive: [0, 0],
+            lease_time_to_live: [0, 0],
+            lease_list: [0, 0],
         },
+        leases: None,
     },
     faults: FaultRanges {
         act_ms: [8_000, 12_000],
@@ -168,6 +177,7 @@ const READ_PATHS: Scenario = Scenario {
             delete: [0, 10],
             txn: [0, 10],
             compact: [0, 1],
+            ..CALM.workload.mix
         },
         ..CALM.workload
     },
@@ -265,6 +275,7 @@ const LEASE_READERS: WorkloadRanges = WorkloadRanges {
         delete: [0, 1],
         txn: [0, 1],
         compact: [0, 0],
+        ..CALM.workload.mix
     },
     ..CALM.workload
 };
@@ -484,6 +495,88 @@ const WATCH: Scenario = Scenario {
         families: &[
             HALVES, ISOLATE, SHUT, RESET, CRASH, RESTART, CRASH_AT, PAUSE, SLOW_LINK, TRANSFER, SNAPSHOT, COMPACTION,
             DEFRAGMENT,
+        ],
+    },
+    ..CALM
+};
+
+const LEASES: Scenario = Scenario {
+    name: "leases",
+    summary: "leases are granted, kept and attached to while leaders change and clocks run wrong: which key goes early, or stays?",
+    cluster: ClusterRanges {
+        members: &[(1, 1), (6, 3), (3, 5)],
+        snapshot_entries: [40, 150],
+        keep_entries: [0, 30],
+        lease_checkpoint_ms: Some([200, 1_500]),
+        ..CALM.cluster
+    },
+    network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    workload: WorkloadRanges {
+        mix: MixRanges {
+            get: [5, 20],
+            lease_grant: [5, 15],
+            lease_revoke: [0, 4],
+            lease_keep_alive: [0, 30],
+            lease_time_to_live: [2, 10],
+            lease_list: [0, 4],
+            ..CALM.workload.mix
+        },
+        leases: Some(LeaseRanges { numbers: [2, 20], ttl_s: [1, 2], more_s: [0, 5], leased_percent: [20, 80] }),
+        ..CALM.workload
+    },
+    faults: FaultRanges {
+        act_ms: [8_000, 14_000],
+        off_percent: 45,
+        reckless_percent: 15,
+        moments: [0, 0],
+        families: &[
+            HALVES, ISOLATE, ONE_WAY, SHUT, RESET, CRASH, RESTART, CRASH_AT, PAUSE, SLOW_NODE, SLOW_LINK, SLOW_FSYNC,
+            TRANSFER, SNAPSHOT, COMPACTION, DEFRAGMENT, DRIFT, JUMP, SKEW,
+        ],
+    },
+    ..CALM
+};
+
+/// Almost nothing but keep-alives, so that a leader that is cut off still has clients: whoever asks it for anything else
+/// waits for an answer that does not come, and goes elsewhere. Many leases, so that most are kept now and then.
+const LEASE_KEEPERS: Scenario = Scenario {
+    name: "lease-keepers",
+    summary: "leaders are cut off, paused and deposed while clients keep leases alive: whose promise counts?",
+    cluster: ClusterRanges { members: &[(5, 3), (1, 5)], lease_checkpoint_ms: Some([300, 3_000]), ..CALM.cluster },
+    workload: WorkloadRanges {
+        clients: [8, 16],
+        operations: [1_000, 2_000],
+        think_thirds: 5,
+        mix: MixRanges {
+            get: [0, 2],
+            get_serializable: [0, 0],
+            range: [0, 0],
+            put: [4, 8],
+            delete: [0, 0],
+            txn: [0, 0],
+            compact: [0, 0],
+            get_log: [0, 0],
+            get_lease: [0, 0],
+            lease_grant: [8, 15],
+            lease_revoke: [0, 0],
+            lease_keep_alive: [60, 90],
+            lease_time_to_live: [0, 5],
+            lease_list: [0, 0],
+        },
+        leases: Some(LeaseRanges { numbers: [10, 80], ttl_s: [1, 3], more_s: [0, 5], leased_percent: [50, 100] }),
+        ..CALM.workload
+    },
+    faults: FaultRanges {
+        act_ms: [10_000, 15_000],
+        off_percent: 40,
+        reckless_percent: 0,
+        moments: [0, 0],
+        families: &[
+            Family { for_ms: [1_000, 4_000], ..HALVES },
+            Family { for_ms: [1_500, 4_000], aims: &[(1, Aim::Leader)], ..PAUSE },
+            Family { count: [3, 8], ..TRANSFER },
+            RESTART,
+            SLOW_LINK,
         ],
     },
     ..CALM

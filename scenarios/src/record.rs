@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use seedbed_sim::ReadPath;
+use seedbed_sim::checker::lease::LeaseCounts;
 use seedbed_sim::checker::staleness::Staleness;
 use seedbed_sim::disk::CrashDamage;
 use seedbed_sim::outcome::{Operations, ReadCost, Violation};
@@ -33,6 +34,7 @@ pub(crate) struct RunRecord<'a> {
     reads_by_path: &'a BTreeMap<ReadPath, ReadCost>,
     staleness_by_path: &'a BTreeMap<ReadPath, Staleness>,
     watched: WatchCounts,
+    leases: LeaseCounts,
     virtual_ms: u64,
     heal_to_commit_ms: Option<u64>,
     wall_ms: f64,
@@ -62,6 +64,7 @@ impl<'a> RunRecord<'a> {
             reads_by_path: &outcome.reads,
             staleness_by_path: &outcome.staleness,
             watched: outcome.watched,
+            leases: outcome.leases,
             virtual_ms: outcome.virtual_ms,
             heal_to_commit_ms: outcome.heal_to_commit_ms,
             wall_ms: millis(run.wall),

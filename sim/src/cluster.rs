@@ -12,6 +12,7 @@ use madsim::runtime::Handle;
 use madsim::task::NodeId as SimNode;
 use seedbed_core::api::Limits;
 use seedbed_core::auto_compaction::AutoCompaction;
+use seedbed_core::lease::LeaseOptions;
 use seedbed_core::members::{Attributes, Directory};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, Status};
@@ -53,6 +54,7 @@ pub struct Cluster {
     segment_bytes: u64,
     lease_drift_ppm: Option<u32>,
     watch: WatchOptions,
+    lease: LeaseOptions,
     /// Whether members check the store's file when they open it, as the server does: where disks are damaged. Elsewhere it
     /// would only take time.
     verify_stores: bool,
@@ -94,6 +96,7 @@ impl Cluster {
             raft,
             segment_bytes,
             lease_drift_ppm: plan.cluster.lease_drift_ppm,
+            lease: LeaseOptions { checkpoint_interval: plan.cluster.lease_checkpoint_ms.map(Duration::from_millis) },
             watch: plan.watch.as_ref().map_or_else(WatchOptions::default, watch_options),
             verify_stores: plan.damages_disks(),
             sync_us: plan.disk.sync_us,
@@ -320,7 +323,7 @@ impl Cluster {
             initial_members.insert(id);
         }
         let (raft, segment_bytes, lease_drift_ppm) = (self.raft.clone(), self.segment_bytes, self.lease_drift_ppm);
-        let (verify, watch) = (self.verify_stores, self.watch);
+        let (verify, watch, lease) = (self.verify_stores, self.watch, self.lease);
         let (network, findings) = (self.network.clone(), self.findings.clone());
         let member = self.member_mut(id);
         if member.state != State::Down {
@@ -347,6 +350,7 @@ impl Cluster {
             directory: Directory { attributes: Some(attributes), ..Directory::default() },
             auto_compaction: AutoCompaction::default(),
             watch,
+            lease,
         };
         let transport = network.transport(id);
         let host = Host { clock: clock_of(member.sim), disk: member.disk.handle(), transport: transport.clone() };

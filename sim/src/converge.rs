@@ -161,6 +161,43 @@ pub async fn last_write(
     madsim::time::timeout(limit, written).await.ok().flatten()
 }
 
+/// Waits until no member has a lease any more: nobody renews them now.
+///
+/// # Errors
+/// The judge `lease`: some member still has one when the longest that was asked for must be over.
+pub async fn leases_end(cluster: &Rc<RefCell<Cluster>>, ttl_s: u64, election_ms: u64) -> Result<(), Violation> {
+    // A leader that has just taken over gives all of them their time anew, and an election time-out on top. What is due is
+    // ended within another one, by way of the log.
+    let limit = Duration::from_secs(ttl_s.max((election_ms * 3 / 2).div_ceil(1000)))
+        + 3 * Duration::from_millis(election_ms)
+        + Duration::from_secs(1);
+    let left = || {
+        let cluster = cluster.borrow();
+        let members = cluster.ids().into_iter().filter(|id| !cluster.is_out(*id));
+        let mut leases = members.filter_map(|id| {
+            let (leases, _) = cluster.node(id)?.store().leases();
+            leases.iter().next().map(|(lease, _)| (id, lease))
+        });
+        leases.next()
+    };
+    let over = async {
+        while left().is_some() {
+            rest(cluster).await;
+        }
+    };
+    if madsim::time::timeout(limit, over).await.is_ok() {
+        return Ok(());
+    }
+    match left() {
+        None => Ok(()),
+        Some((member, lease)) => {
+            let message =
+                format!("outlived: member {member} still has lease {lease}, {limit:?} after anybody renewed it");
+            Err(Violation { judge: "lease", message })
+        }
+    }
+}
+
 fn put(operation: u64) -> Request {
     Request::Put(PutRequest { key: "final".into(), value: value_of(operation, 8), ..PutRequest::default() })
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use seedbed_core::raft::NodeId;
-use seedbed_core::runtime::{AppliedEntry, Probe};
+use seedbed_core::runtime::{AppliedEntry, LeaseChange, Probe};
 
 use crate::clock::true_now_ns;
 use crate::trace;
@@ -18,6 +18,8 @@ pub struct Evidence {
     pub leads: Vec<Lead>,
     /// Votes made durable, in the order of events.
     pub votes: Vec<Vote>,
+    /// When the entries that ended leases at their end were applied for the first time, by index.
+    pub expired: BTreeMap<u64, u64>,
     /// When disks did not sync, in the order of events.
     pub stalls: Vec<Stall>,
     /// When everything was healed, and what was committed after that.
@@ -119,13 +121,26 @@ pub enum SimProbe {}
 
 impl Probe for SimProbe {
     fn applied(node: NodeId, entry: AppliedEntry) {
-        let AppliedEntry { index, term, operation, revision, changed, compacted, digest } = entry;
+        let AppliedEntry { index, term, operation, revision, changed, compacted, lease, digest } = entry;
         trace::record(
             "applied",
-            &[node.0, index, term, operation, revision as u64, u64::from(changed), u64::from(compacted), digest],
+            &[
+                node.0,
+                index,
+                term,
+                operation,
+                revision as u64,
+                u64::from(changed),
+                u64::from(compacted),
+                traced(lease),
+                digest,
+            ],
         );
         EVIDENCE.with_borrow_mut(|evidence| {
             evidence.applied.entry(node).or_default().push(entry);
+            if let Some(LeaseChange::Expired(_)) = lease {
+                evidence.expired.entry(index).or_insert_with(true_now_ns);
+            }
             if let Some(healed) = &mut evidence.healed
                 && healed.committed.is_none()
                 && operation > 0
@@ -147,6 +162,18 @@ impl Probe for SimProbe {
     }
 }
 
+/// What became of a lease, as a number: 0 where nothing did.
+fn traced(lease: Option<LeaseChange>) -> u64 {
+    let (kind, id) = match lease {
+        None => return 0,
+        Some(LeaseChange::Granted(id)) => (1, id),
+        Some(LeaseChange::Revoked(id)) => (2, id),
+        Some(LeaseChange::Expired(id)) => (3, id),
+        Some(LeaseChange::Noted) => (4, 0),
+    };
+    (id as u64).rotate_left(3) ^ kind
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,8 +182,16 @@ mod tests {
     fn reports_are_collected_and_traced() {
         take();
         let hash = trace::hash();
-        let entry =
-            AppliedEntry { index: 1, term: 1, operation: 7, revision: 2, changed: true, compacted: false, digest: 5 };
+        let entry = AppliedEntry {
+            index: 1,
+            term: 1,
+            operation: 7,
+            revision: 2,
+            changed: true,
+            compacted: false,
+            lease: None,
+            digest: 5,
+        };
         SimProbe::applied(NodeId(3), entry);
         SimProbe::voted(NodeId(3), 1, NodeId(2), false);
         assert_ne!(hash, trace::hash());

@@ -19,7 +19,9 @@ use std::fmt;
 use bytes::Bytes;
 use seedbed_core::read::ReadPath;
 use seedbed_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, request_op,
 };
 use serde::{Deserialize, Serialize};
@@ -44,7 +46,7 @@ pub fn operation_of(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*head)).filter(|&operation| operation > 0)
 }
 
-/// A request to the KV service.
+/// A request to the KV service, or to the Lease service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
@@ -54,16 +56,38 @@ pub enum Request {
     DeleteRange(#[serde(with = "hex")] DeleteRangeRequest),
     Txn(#[serde(with = "hex")] TxnRequest),
     Compact(#[serde(with = "hex")] CompactionRequest),
+    LeaseGrant(#[serde(with = "hex")] LeaseGrantRequest),
+    LeaseRevoke(#[serde(with = "hex")] LeaseRevokeRequest),
+    LeaseKeepAlive(#[serde(with = "hex")] LeaseKeepAliveRequest),
+    LeaseTimeToLive(#[serde(with = "hex")] LeaseTimeToLiveRequest),
+    LeaseLeases(#[serde(with = "hex")] LeaseLeasesRequest),
 }
 
 impl Request {
     /// Whether it might change a key.
     pub fn may_write(&self) -> bool {
         match self {
-            Request::Put(_) | Request::DeleteRange(_) => true,
+            Request::Put(_) | Request::DeleteRange(_) | Request::LeaseRevoke(_) => true,
             Request::Txn(txn) => txn_may_write(txn),
-            Request::Range(_) | Request::Compact(_) => false,
+            Request::Range(_)
+            | Request::Compact(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseKeepAlive(_)
+            | Request::LeaseTimeToLive(_)
+            | Request::LeaseLeases(_) => false,
         }
+    }
+
+    /// Whether it goes to the Lease service.
+    pub fn is_of_leases(&self) -> bool {
+        matches!(
+            self,
+            Request::LeaseGrant(_)
+                | Request::LeaseRevoke(_)
+                | Request::LeaseKeepAlive(_)
+                | Request::LeaseTimeToLive(_)
+                | Request::LeaseLeases(_)
+        )
     }
 
     /// Whether a member may answer it from its own applied state, however old: a serializable range, or a txn of
@@ -117,6 +141,11 @@ pub enum Response {
     DeleteRange(#[serde(with = "hex")] DeleteRangeResponse),
     Txn(#[serde(with = "hex")] TxnResponse),
     Compact(#[serde(with = "hex")] CompactionResponse),
+    LeaseGrant(#[serde(with = "hex")] LeaseGrantResponse),
+    LeaseRevoke(#[serde(with = "hex")] LeaseRevokeResponse),
+    LeaseKeepAlive(#[serde(with = "hex")] LeaseKeepAliveResponse),
+    LeaseTimeToLive(#[serde(with = "hex")] LeaseTimeToLiveResponse),
+    LeaseLeases(#[serde(with = "hex")] LeaseLeasesResponse),
 }
 
 impl Response {
@@ -128,6 +157,11 @@ impl Response {
             Response::DeleteRange(response) => response.header.as_ref(),
             Response::Txn(response) => response.header.as_ref(),
             Response::Compact(response) => response.header.as_ref(),
+            Response::LeaseGrant(response) => response.header.as_ref(),
+            Response::LeaseRevoke(response) => response.header.as_ref(),
+            Response::LeaseKeepAlive(response) => response.header.as_ref(),
+            Response::LeaseTimeToLive(response) => response.header.as_ref(),
+            Response::LeaseLeases(response) => response.header.as_ref(),
         }
     }
 
@@ -139,6 +173,11 @@ impl Response {
             Response::DeleteRange(response) => &mut response.header,
             Response::Txn(response) => &mut response.header,
             Response::Compact(response) => &mut response.header,
+            Response::LeaseGrant(response) => &mut response.header,
+            Response::LeaseRevoke(response) => &mut response.header,
+            Response::LeaseKeepAlive(response) => &mut response.header,
+            Response::LeaseTimeToLive(response) => &mut response.header,
+            Response::LeaseLeases(response) => &mut response.header,
         }
     }
 
@@ -297,6 +336,11 @@ impl History {
                     | (Request::DeleteRange(_), Some(Response::DeleteRange(_)))
                     | (Request::Txn(_), Some(Response::Txn(_)))
                     | (Request::Compact(_), Some(Response::Compact(_)))
+                    | (Request::LeaseGrant(_), Some(Response::LeaseGrant(_)))
+                    | (Request::LeaseRevoke(_), Some(Response::LeaseRevoke(_)))
+                    | (Request::LeaseKeepAlive(_), Some(Response::LeaseKeepAlive(_)))
+                    | (Request::LeaseTimeToLive(_), Some(Response::LeaseTimeToLive(_)))
+                    | (Request::LeaseLeases(_), Some(Response::LeaseLeases(_)))
             );
             if !same_kind {
                 return Err(InvalidHistory::Kind(operation.id));
@@ -422,7 +466,10 @@ impl fmt::Display for Request {
                 }
                 Ok(())
             }
-            Request::Put(put) => write!(f, "put {} = {}", Text(&put.key), Text(&put.value)),
+            Request::Put(put) => {
+                write!(f, "put {} = {}", Text(&put.key), Text(&put.value))?;
+                if put.lease == 0 { Ok(()) } else { write!(f, " with lease {}", put.lease) }
+            }
             Request::DeleteRange(delete) => write!(f, "delete {}", keys(&delete.key, &delete.range_end)),
             Request::Txn(txn) => write!(
                 f,
@@ -432,6 +479,11 @@ impl fmt::Display for Request {
                 txn.failure.len()
             ),
             Request::Compact(compact) => write!(f, "compact {}", compact.revision),
+            Request::LeaseGrant(grant) => write!(f, "grant lease {} for {} s", grant.id, grant.ttl),
+            Request::LeaseRevoke(revoke) => write!(f, "revoke lease {}", revoke.id),
+            Request::LeaseKeepAlive(keep) => write!(f, "keep lease {} alive", keep.id),
+            Request::LeaseTimeToLive(asked) => write!(f, "time to live of lease {}", asked.id),
+            Request::LeaseLeases(_) => f.write_str("list leases"),
         }
     }
 }
@@ -452,7 +504,13 @@ impl fmt::Display for Shown<'_> {
             }
             Response::DeleteRange(delete) => write!(f, ", {} deleted", delete.deleted),
             Response::Txn(txn) => write!(f, ", succeeded: {}", txn.succeeded),
-            Response::Put(_) | Response::Compact(_) => Ok(()),
+            Response::LeaseGrant(grant) => write!(f, ", lease {} for {} s", grant.id, grant.ttl),
+            Response::LeaseKeepAlive(kept) => write!(f, ", {} s", kept.ttl),
+            Response::LeaseTimeToLive(rest) => {
+                write!(f, ", {} s of {}, {} keys", rest.ttl, rest.granted_ttl, rest.keys.len())
+            }
+            Response::LeaseLeases(list) => write!(f, ", {} leases", list.leases.len()),
+            Response::Put(_) | Response::Compact(_) | Response::LeaseRevoke(_) => Ok(()),
         }
     }
 }

@@ -3,17 +3,28 @@
 use std::time::Duration;
 
 use seedbed_core::raft::NodeId;
+use seedbed_core::runtime::AppliedEntry;
 
 use crate::checker::durable::{self, Final};
+use crate::checker::lease::LeaseCounts;
 use crate::checker::linearizable::{self, Placements};
 use crate::checker::replicas::{self, StateHash};
-use crate::checker::{election, lease_hazard, read_latency, refusal, serializable, watch};
+use crate::checker::{election, lease, lease_hazard, read_latency, refusal, serializable, watch};
 use crate::converge::Converged;
 use crate::evidence::Evidence;
 use crate::history::History;
 use crate::outcome::Violation;
 use crate::plan::Plan;
 use crate::watch::WatchLog;
+
+/// What the judges say.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// What they have found.
+    pub violations: Vec<Violation>,
+    /// What became of leases, if nothing was wrong with that.
+    pub leases: LeaseCounts,
+}
 
 /// Judges a run by what its clients saw, what its members did, and where they ended. Every judge speaks, in a fixed
 /// order, the ones that look deepest first: one mistake often shows in several ways.
@@ -23,10 +34,18 @@ pub fn judge(
     watched: &WatchLog,
     evidence: &Evidence,
     converged: &[Converged],
-) -> Vec<Violation> {
+) -> Judged {
     let promising_less = plan.breaks_leases().then(|| lease_hazard::as_serializable(history));
     let history = promising_less.as_ref().unwrap_or(history);
-    let placements = Placements::of_log(history, evidence.applied.values().flatten());
+    let applied: Vec<AppliedEntry> = evidence.applied.values().flatten().copied().collect();
+    let leases = plan.workload.leases.map(|_| lease::check(history, &circumstances(plan, evidence, &applied)));
+    let counts = leases.as_ref().and_then(|counts| counts.as_ref().ok().copied()).unwrap_or_default();
+    let with_expiries = plan.workload.leases.map(|_| lease::as_operations(history, &applied));
+    let (history, applied) = match &with_expiries {
+        Some((history, applied)) => (history, applied),
+        None => (history, &applied),
+    };
+    let placements = Placements::of_log(history, applied);
     let finals: Vec<_> =
         converged.iter().map(|member| Final { member: member.node.0, everything: member.state.clone() }).collect();
     let hashes: Vec<_> = converged
@@ -39,7 +58,7 @@ pub fn judge(
             digest: member.digest.0,
         })
         .collect();
-    let applied = evidence.applied.iter().map(|(node, entries): (&NodeId, _)| (*node, &entries[..]));
+    let by_member = evidence.applied.iter().map(|(node, entries): (&NodeId, _)| (*node, &entries[..]));
     let linearizable = linearizable::check(history, Some(&placements)).and_then(|checked| match checked.undecided {
         // A search that was given up is not a pass.
         Some(contradiction) => Err(Violation {
@@ -48,19 +67,36 @@ pub fn judge(
         }),
         None => Ok(()),
     });
-    [
+    let violations = [
         election::leaders(&evidence.leads),
         election::votes(&evidence.votes),
-        replicas::applied(applied),
+        replicas::applied(by_member),
         replicas::hashes(&hashes),
         refusal::check(history),
         linearizable,
         serializable::check(history, Some(&placements)).map(|_| ()),
         read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
-        watch::check(history, evidence.applied.values().flatten(), watched),
+        watch::check(history, applied, watched),
+        leases.transpose().map(|_| ()),
     ]
     .into_iter()
     .filter_map(Result::err)
-    .collect()
+    .collect();
+    Judged { violations, leases: counts }
+}
+
+/// What the judge of leases has to know beside the history.
+fn circumstances(plan: &Plan, evidence: &Evidence, applied: &[AppliedEntry]) -> lease::Circumstances {
+    let election_ms = plan.cluster.election_ms;
+    let (drift_ppm, jumps_ns) = plan.clock_error();
+    lease::Circumstances {
+        applied: applied.iter().map(|entry| (entry.index, *entry)).collect(),
+        expired: evidence.expired.clone(),
+        // As the service has it: one and a half election time-outs, in whole seconds.
+        ttl_min: (election_ms * 3 / 2).div_ceil(1000) as i64,
+        extension_ns: election_ms * 1_000_000,
+        drift_ppm,
+        jumps_ns,
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use seedbed_core::read::{PathCounters, ReadPath};
 use serde::Serialize;
 
+use crate::checker::lease::LeaseCounts;
 use crate::checker::staleness::Staleness;
 use crate::disk::CrashDamage;
 use crate::watch::WatchCounts;
@@ -35,6 +36,8 @@ pub struct Outcome {
     pub staleness: BTreeMap<ReadPath, Staleness>,
     /// What was watched.
     pub watched: WatchCounts,
+    /// What became of leases.
+    pub leases: LeaseCounts,
     /// Virtual time from the first operation to the verdict.
     pub virtual_ms: u64,
     /// Virtual time from the healing of everything to the first commit of something that nobody had applied before;

@@ -22,6 +22,7 @@ use crate::converge::{self, Converged};
 use crate::disk::CrashDamage;
 use crate::evidence::{self, Evidence};
 use crate::history::{History, Outcome as OperationOutcome, Recorder};
+use crate::judge::Judged;
 use crate::outcome::{Operations, Outcome, ReadCost, Violation};
 use crate::plan::Plan;
 use crate::runtime::Simulation;
@@ -83,7 +84,8 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         trace_hash,
         cpu,
     } = acted;
-    violations.extend(judge::judge(plan, &history, &watched, &evidence, &converged));
+    let Judged { violations: judged, leases } = judge::judge(plan, &history, &watched, &evidence, &converged);
+    violations.extend(judged);
     let outcome = Outcome {
         scenario: plan.scenario.clone(),
         seed: plan.seed,
@@ -96,6 +98,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         reads,
         staleness: staleness::count(&history),
         watched: watched.counts(),
+        leases,
         virtual_ms,
         heal_to_commit_ms: evidence
             .healed
@@ -171,6 +174,15 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
         let well = members.iter().map(|member| member.node).collect();
         untold = tell_all(&watchers, well, &cluster, &recorder, plan, deadline).await.err();
         // The last write belongs to where the members end.
+        converged = converge::converge(&cluster, &recorder, plan, deadline).await;
+    }
+    if let Ok(members) = &converged
+        && !members.is_empty()
+        && let Some(leases) = &plan.workload.leases
+    {
+        let outlived = converge::leases_end(&cluster, leases.ttl_s[1], plan.cluster.election_ms).await;
+        untold = untold.or(outlived.err());
+        // So do the ends of leases.
         converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     }
     let watched = watchers.finish();

@@ -26,11 +26,11 @@ use crate::wire;
 
 /// Lets clients in, to the life of the member that has this number.
 pub fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: u32) {
-    let kv = node.kv();
+    let services = node.dispatch();
     transport.serve_clients(Arc::new(move |request: ClientRequest| {
-        let kv = kv.clone();
+        let services = services.clone();
         Box::pin(async move {
-            let result = kv.dispatch(&request.method, request.context, request.body).await;
+            let result = services.call(&request.method, request.context, request.body).await;
             wire::encode(incarnation, result)
         })
     }));

@@ -42,6 +42,7 @@ impl Clients {
             think_ms: [0, 0],
             timeout_ms: TIMEOUT.as_millis() as u64,
             mix: Mix::default(),
+            leases: None,
             script: None,
         };
         let recorder = Rc::new(RefCell::new(Recorder::new()));

@@ -14,3 +14,15 @@ pub mod mvccpb {
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
+
+/// The Lock service and its messages (package `v3lockpb`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// The Election service and its messages (package `v3electionpb`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}

@@ -1,11 +1,16 @@
 //! Calling a service by its method's path, with encoded messages: what gRPC does, without HTTP.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
 use tonic::{Code, Status};
 
 use super::kv::KvService;
+use super::lease::LeaseService;
+use crate::proto::etcdserverpb::LeaseKeepAliveRequest;
 use crate::proto::etcdserverpb::kv_server::Kv;
+use crate::proto::etcdserverpb::lease_server::Lease;
 use crate::read::ReadPath;
 use crate::runtime::Runtime;
 
@@ -44,18 +49,43 @@ fn encode<M: Message>(response: tonic::Response<M>) -> Bytes {
     response.into_inner().encode_to_vec().into()
 }
 
-impl<R: Runtime> KvService<R> {
-    /// Calls the method at `path` (for instance `/etcdserverpb.KV/Put`) with an encoded request.
+/// The services whose methods can be called without HTTP.
+pub struct Dispatch<R: Runtime> {
+    pub(crate) kv: Arc<KvService<R>>,
+    pub(crate) lease: Arc<LeaseService<R>>,
+}
+
+impl<R: Runtime> Clone for Dispatch<R> {
+    fn clone(&self) -> Self {
+        Dispatch { kv: self.kv.clone(), lease: self.lease.clone() }
+    }
+}
+
+impl<R: Runtime> Dispatch<R> {
+    /// Calls the method at `path` (for instance `/etcdserverpb.KV/Put`) with an encoded request. A keep-alive is one message
+    /// of its stream.
     ///
     /// # Errors
     /// The method's; `Unimplemented` if there is no such method, `InvalidArgument` if the request cannot be decoded.
-    pub async fn dispatch(&self, path: &str, context: Context, request: Bytes) -> Result<Bytes, Status> {
+    pub async fn call(&self, path: &str, context: Context, request: Bytes) -> Result<Bytes, Status> {
+        let Dispatch { kv, lease } = self;
         match path {
-            "/etcdserverpb.KV/Range" => self.range(decode(context, request)?).await.map(encode),
-            "/etcdserverpb.KV/Put" => self.put(decode(context, request)?).await.map(encode),
-            "/etcdserverpb.KV/DeleteRange" => self.delete_range(decode(context, request)?).await.map(encode),
-            "/etcdserverpb.KV/Txn" => self.txn(decode(context, request)?).await.map(encode),
-            "/etcdserverpb.KV/Compact" => self.compact(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.KV/Range" => kv.range(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.KV/Put" => kv.put(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.KV/DeleteRange" => kv.delete_range(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.KV/Txn" => kv.txn(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.KV/Compact" => kv.compact(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.Lease/LeaseGrant" => lease.lease_grant(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.Lease/LeaseRevoke" => lease.lease_revoke(decode(context, request)?).await.map(encode),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => {
+                let request: tonic::Request<LeaseKeepAliveRequest> = decode(context, request)?;
+                let response = lease.keep_alive(request.into_inner().id).await?;
+                Ok(encode(tonic::Response::new(response)))
+            }
+            "/etcdserverpb.Lease/LeaseTimeToLive" => {
+                lease.lease_time_to_live(decode(context, request)?).await.map(encode)
+            }
+            "/etcdserverpb.Lease/LeaseLeases" => lease.lease_leases(decode(context, request)?).await.map(encode),
             _ => Err(Status::new(Code::Unimplemented, format!("no method is called {path}"))),
         }
     }

@@ -31,6 +31,18 @@ pub enum ApiError {
     RequestTooLarge,
     /// No such lease.
     LeaseNotFound,
+    /// A lease of that number exists already.
+    LeaseExists,
+    /// A lease for longer than leases may be.
+    LeaseTtlTooLarge,
+    /// The lease of whoever waited for a lock has ended.
+    SessionExpired,
+    /// Whoever speaks as a leader is none any more.
+    ElectionNotLeader,
+    /// Nobody leads.
+    ElectionNoLeader,
+    /// A request of a leader that does not say of which.
+    MissingLeaderKey,
     /// The member has too much to apply.
     TooManyRequests,
     /// There is no leader.
@@ -70,6 +82,13 @@ impl ApiError {
             ApiError::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
             ApiError::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
             ApiError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+            ApiError::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+            ApiError::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+            // As etcd has it: these come from its client library, without a code.
+            ApiError::SessionExpired => (Code::Unknown, "mutex: session is expired"),
+            ApiError::ElectionNotLeader => (Code::Unknown, "election: not leader"),
+            ApiError::ElectionNoLeader => (Code::Unknown, "election: no leader"),
+            ApiError::MissingLeaderKey => (Code::InvalidArgument, "\"leader\" field must be provided"),
             ApiError::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
             ApiError::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             ApiError::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
@@ -121,6 +140,8 @@ impl From<Refusal> for ApiError {
             Refusal::FutureRevision { .. } => ApiError::FutureRevision,
             Refusal::KeyNotFound(_) => ApiError::KeyNotFound,
             Refusal::LeaseNotFound(_) => ApiError::LeaseNotFound,
+            Refusal::LeaseExists(_) => ApiError::LeaseExists,
+            Refusal::LaterTerm { .. } => ApiError::LeaderChanged,
         }
     }
 }

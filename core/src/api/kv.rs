@@ -9,6 +9,7 @@ use tonic::{Status, async_trait};
 
 use super::dispatch::OperationId;
 use super::error::ApiError;
+use super::proposals::{Proposals, other_kind};
 use crate::compactor::Compactor;
 use crate::mvcc::{Store, reads_only, validate};
 use crate::proto::etcdserverpb::kv_server::Kv;
@@ -16,27 +17,9 @@ use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, request_op,
 };
-use crate::raft::{Command, NodeId, Proposer, Raft, Reply, Request};
+use crate::raft::{NodeId, Raft, Reply, Request};
 use crate::read::{ReadPath, Reads};
 use crate::runtime::Runtime;
-use crate::watermark::Watermark;
-
-/// What etcd allows by default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Operations in one list of a transaction, nested ones included.
-    pub txn_operations: usize,
-    /// Bytes of an encoded request.
-    pub request_bytes: usize,
-    /// Entries that may be committed and not yet applied before new requests are refused.
-    pub apply_gap: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { txn_operations: 128, request_bytes: 3 << 19, apply_gap: 5000 }
-    }
-}
 
 /// Range, Put, DeleteRange, Txn and Compact, from this member.
 pub struct KvService<R: Runtime> {
@@ -44,26 +27,68 @@ pub struct KvService<R: Runtime> {
     pub(crate) node: NodeId,
     pub(crate) raft: Raft<R>,
     pub(crate) store: Store<R::Disk>,
-    pub(crate) applied: Watermark,
-    pub(crate) proposer: Proposer<R>,
+    pub(crate) proposals: Proposals<R>,
     pub(crate) reads: Arc<Reads<R>>,
     pub(crate) compactor: Compactor<R>,
-    pub(crate) limits: Limits,
     pub(crate) request_timeout: Duration,
 }
 
 impl<R: Runtime> KvService<R> {
-    async fn propose(&self, operation: OperationId, request: Request, bytes: usize) -> Result<Reply, ApiError> {
-        let committed = self.raft.data_metrics().borrow_watched().local_committed.map_or(0, |log_id| log_id.index());
-        if committed.saturating_sub(self.applied.get()) > self.limits.apply_gap {
-            return Err(ApiError::TooManyRequests);
+    /// Answers a range.
+    pub(super) async fn read(&self, request: tonic::Request<RangeRequest>) -> Result<RangeResponse, ApiError> {
+        let operation = OperationId::of(&request);
+        let asked = ReadPath::of(&request).map_err(|_| ApiError::UnknownReadPath)?;
+        let request = request.into_inner();
+        validate::range(&request)?;
+        let path = if request.serializable { ReadPath::Serializable } else { asked.unwrap_or_default() };
+        self.reads.ready(path, || request.clone(), operation.0).await?;
+        let reading = self.store.reading().await;
+        let mut response = self.store.range(&request)?;
+        drop(reading);
+        self.complete(&mut response.header);
+        Ok(response)
+    }
+
+    /// Deletes the keys of a range.
+    pub(super) async fn delete(
+        &self,
+        request: tonic::Request<DeleteRangeRequest>,
+    ) -> Result<DeleteRangeResponse, ApiError> {
+        let operation = OperationId::of(&request);
+        let request = request.into_inner();
+        validate::delete_range(&request)?;
+        let bytes = request.encoded_len();
+        match self.proposals.propose(operation, Request::DeleteRange(request), bytes).await? {
+            Reply::DeleteRange(mut response) => {
+                self.complete(&mut response.header);
+                Ok(response)
+            }
+            other => other_kind(&other),
         }
-        if bytes > self.limits.request_bytes {
-            return Err(ApiError::RequestTooLarge);
+    }
+
+    /// Carries out a txn.
+    pub(super) async fn change(&self, request: tonic::Request<TxnRequest>) -> Result<TxnResponse, ApiError> {
+        let operation = OperationId::of(&request);
+        let request = request.into_inner();
+        validate::txn(&request, self.proposals.limits.txn_operations)?;
+        if reads_only(&request) {
+            // As in etcd: it needs no place in the log.
+            let path = if only_serializable(&request) { ReadPath::Serializable } else { ReadPath::ReadIndex };
+            self.reads.ready(path, RangeRequest::default, operation.0).await?;
+            let reading = self.store.reading().await;
+            let mut response = self.store.read_txn(&request)?;
+            drop(reading);
+            self.complete(&mut response.header);
+            return Ok(response);
         }
-        match self.proposer.propose(Command { operation: operation.0, request }).await? {
-            Reply::Refused(refusal) => Err(refusal.into()),
-            reply => Ok(reply),
+        let bytes = request.encoded_len();
+        match self.proposals.propose(operation, Request::Txn(request), bytes).await? {
+            Reply::Txn(mut response) => {
+                self.complete(&mut response.header);
+                Ok(response)
+            }
+            other => other_kind(&other),
         }
     }
 
@@ -85,25 +110,10 @@ fn only_serializable(txn: &TxnRequest) -> bool {
         })
 }
 
-/// A reply is of its request's kind by construction of the state machine.
-fn other_kind(reply: &Reply) -> ! {
-    panic!("the state machine answered a request with a reply of another kind: {reply:?}")
-}
-
 #[async_trait]
 impl<R: Runtime> Kv for KvService<R> {
     async fn range(&self, request: tonic::Request<RangeRequest>) -> Result<tonic::Response<RangeResponse>, Status> {
-        let operation = OperationId::of(&request);
-        let asked = ReadPath::of(&request).map_err(|_| ApiError::UnknownReadPath)?;
-        let request = request.into_inner();
-        validate::range(&request).map_err(ApiError::from)?;
-        let path = if request.serializable { ReadPath::Serializable } else { asked.unwrap_or_default() };
-        self.reads.ready(path, || request.clone(), operation.0).await.map_err(ApiError::from)?;
-        let reading = self.store.reading().await;
-        let mut response = self.store.range(&request).map_err(ApiError::from)?;
-        drop(reading);
-        self.complete(&mut response.header);
-        Ok(tonic::Response::new(response))
+        Ok(tonic::Response::new(self.read(request).await?))
     }
 
     async fn put(&self, request: tonic::Request<PutRequest>) -> Result<tonic::Response<PutResponse>, Status> {
@@ -111,7 +121,7 @@ impl<R: Runtime> Kv for KvService<R> {
         let request = request.into_inner();
         validate::put(&request).map_err(ApiError::from)?;
         let bytes = request.encoded_len();
-        match self.propose(operation, Request::Put(request), bytes).await? {
+        match self.proposals.propose(operation, Request::Put(request), bytes).await? {
             Reply::Put(mut response) => {
                 self.complete(&mut response.header);
                 Ok(tonic::Response::new(response))
@@ -124,41 +134,11 @@ impl<R: Runtime> Kv for KvService<R> {
         &self,
         request: tonic::Request<DeleteRangeRequest>,
     ) -> Result<tonic::Response<DeleteRangeResponse>, Status> {
-        let operation = OperationId::of(&request);
-        let request = request.into_inner();
-        validate::delete_range(&request).map_err(ApiError::from)?;
-        let bytes = request.encoded_len();
-        match self.propose(operation, Request::DeleteRange(request), bytes).await? {
-            Reply::DeleteRange(mut response) => {
-                self.complete(&mut response.header);
-                Ok(tonic::Response::new(response))
-            }
-            other => other_kind(&other),
-        }
+        Ok(tonic::Response::new(self.delete(request).await?))
     }
 
     async fn txn(&self, request: tonic::Request<TxnRequest>) -> Result<tonic::Response<TxnResponse>, Status> {
-        let operation = OperationId::of(&request);
-        let request = request.into_inner();
-        validate::txn(&request, self.limits.txn_operations).map_err(ApiError::from)?;
-        if reads_only(&request) {
-            // As in etcd: it needs no place in the log.
-            let path = if only_serializable(&request) { ReadPath::Serializable } else { ReadPath::ReadIndex };
-            self.reads.ready(path, RangeRequest::default, operation.0).await.map_err(ApiError::from)?;
-            let reading = self.store.reading().await;
-            let mut response = self.store.read_txn(&request).map_err(ApiError::from)?;
-            drop(reading);
-            self.complete(&mut response.header);
-            return Ok(tonic::Response::new(response));
-        }
-        let bytes = request.encoded_len();
-        match self.propose(operation, Request::Txn(request), bytes).await? {
-            Reply::Txn(mut response) => {
-                self.complete(&mut response.header);
-                Ok(tonic::Response::new(response))
-            }
-            other => other_kind(&other),
-        }
+        Ok(tonic::Response::new(self.change(request).await?))
     }
 
     async fn compact(
@@ -169,7 +149,7 @@ impl<R: Runtime> Kv for KvService<R> {
         let request = request.into_inner();
         let physical = request.physical;
         let bytes = request.encoded_len();
-        match self.propose(operation, Request::Compact(request), bytes).await? {
+        match self.proposals.propose(operation, Request::Compact(request), bytes).await? {
             Reply::Compact(mut response) => {
                 if physical {
                     let finished = self.compactor.finished();

@@ -13,7 +13,7 @@
 //!  commit      … 7 8 9    -         9
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,16 +23,17 @@ use tokio::sync::OwnedMutexGuard;
 use super::Refusal;
 use super::error::{ApplyError, StoreError};
 use super::key_range::KeyRange;
+use super::leases::{Lease, Leases};
 use super::range::{Readable, Rows, header, select};
 use super::revision::Revision;
-use super::row::Row;
-use super::store::{Inner, META, ROWS, State, View, Writer, meta_key, stored_bytes, write_state};
+use super::row::{Row, RowKind};
+use super::store::{Inner, LEASES, META, ROWS, State, View, Writer, encode_lease, meta_key, stored_bytes, write_state};
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
 };
 use crate::proto::mvccpb::KeyValue;
-use crate::runtime::{Disk, File};
+use crate::runtime::{Disk, File, Mutant};
 
 /// Changes that become visible together. Reads within the batch see the changes before them.
 ///
@@ -47,16 +48,30 @@ pub struct Batch<D: Disk> {
     pub(super) state: State,
     /// Changes so far, ascending: those up to `state.revision`, then those of the request that is being applied.
     rows: Vec<(Revision, Bytes)>,
+    /// The leases after the last request that was applied whole.
+    leases: Leases,
+    /// Those that have been granted, revoked or noted.
+    changed_leases: BTreeSet<i64>,
     meta: BTreeMap<String, Bytes>,
 }
 
 impl<D: Disk> Batch<D> {
     pub(crate) fn new(inner: Arc<Inner<D>>, writer: OwnedMutexGuard<Writer>) -> Result<Self, StoreError> {
-        let (state, view) = {
+        let (state, leases, view) = {
             let visible = inner.visible();
-            (visible.state, visible.view(&inner.backend)?)
+            (visible.state, visible.leases.clone(), visible.view(&inner.backend)?)
         };
-        Ok(Batch { inner, writer, view, base: state.revision, state, rows: Vec::new(), meta: BTreeMap::new() })
+        Ok(Batch {
+            inner,
+            writer,
+            view,
+            base: state.revision,
+            state,
+            rows: Vec::new(),
+            leases,
+            changed_leases: BTreeSet::new(),
+            meta: BTreeMap::new(),
+        })
     }
 
     /// The revision after the requests so far.
@@ -66,7 +81,7 @@ impl<D: Disk> Batch<D> {
 
     /// Puts a pair.
     pub fn put(&mut self, request: &PutRequest) -> Result<PutResponse, ApplyError> {
-        check_lease(request.lease)?;
+        self.check_lease(request.lease)?;
         self.atomically(|batch| batch.apply_put(request))
     }
 
@@ -96,6 +111,56 @@ impl<D: Disk> Batch<D> {
         Ok(CompactionResponse { header: header(current) })
     }
 
+    /// Grants a lease, of the number and for the time that the request names.
+    pub fn grant_lease(&mut self, request: &LeaseGrantRequest) -> Result<LeaseGrantResponse, ApplyError> {
+        let LeaseGrantRequest { id, ttl } = *request;
+        if id == 0 {
+            return Err(Refusal::LeaseNotFound(id).into());
+        }
+        if self.leases.get(id).is_some() {
+            return Err(Refusal::LeaseExists(id).into());
+        }
+        self.leases.grant(id, Lease::new(ttl, 0));
+        self.lease_changed(id);
+        Ok(LeaseGrantResponse { header: header(self.state.revision), id, ttl, error: String::new() })
+    }
+
+    /// Takes a lease away, and deletes all of its keys, under one revision.
+    pub fn revoke_lease(&mut self, id: i64) -> Result<LeaseRevokeResponse, ApplyError> {
+        let keys: Vec<Bytes> = {
+            let lease = self.leases.get(id).ok_or(Refusal::LeaseNotFound(id))?;
+            lease.keys().cloned().collect()
+        };
+        let together = if self.inner.planted.active(Mutant::LeaseKeysOneByOne) { 1 } else { keys.len().max(1) };
+        for keys in keys.chunks(together) {
+            self.atomically(|batch| {
+                batch.delete(keys);
+                Ok(())
+            })?;
+        }
+        self.leases.revoke(id);
+        self.lease_changed(id);
+        Ok(LeaseRevokeResponse { header: header(self.state.revision) })
+    }
+
+    /// Notes what is left of a lease, in seconds; 0 takes that back. A lease that there is not any more is left out.
+    pub fn note_lease_rest(&mut self, id: i64, rest: i64) {
+        if self.leases.note_rest(id, rest) {
+            self.lease_changed(id);
+        }
+    }
+
+    fn lease_changed(&mut self, id: i64) {
+        let now = self.leases.get(id).map(|lease| (lease.ttl, lease.rest));
+        self.state.digest.lease(id, now);
+        self.changed_leases.insert(id);
+    }
+
+    /// Refuses a lease that does not exist; 0 is none.
+    pub(super) fn check_lease(&self, id: i64) -> Result<(), Refusal> {
+        if id == 0 || self.leases.get(id).is_some() { Ok(()) } else { Err(Refusal::LeaseNotFound(id)) }
+    }
+
     /// Keeps an opaque value under a name, with and as durable as the batch's changes.
     pub fn set_meta(&mut self, name: &str, value: &[u8]) {
         self.meta.insert(name.to_owned(), Bytes::copy_from_slice(value));
@@ -114,11 +179,13 @@ impl<D: Disk> Batch<D> {
         self.inner.row_bytes.fetch_add(written, Ordering::Relaxed);
 
         let (state, meta, writer) = (self.state, std::mem::take(&mut self.meta), &mut self.writer);
+        let leases = self.leases.clone();
         self.inner.publish(|visible| {
             if state.compact_revision > before.compact_revision {
                 writer.garbage.extend(visible.index.compact(state.compact_revision));
             }
             visible.state = state;
+            visible.leases = leases;
             if !meta.is_empty() {
                 Arc::make_mut(&mut visible.meta).extend(meta);
             }
@@ -134,6 +201,15 @@ impl<D: Disk> Batch<D> {
             let mut rows = txn.open_table(ROWS)?;
             for (revision, row) in &self.rows {
                 rows.insert(revision.to_row_key(), &row[..])?;
+            }
+        }
+        if !self.changed_leases.is_empty() {
+            let mut leases = txn.open_table(LEASES)?;
+            for id in &self.changed_leases {
+                match self.leases.get(*id) {
+                    Some(lease) => leases.insert(id, encode_lease(lease))?,
+                    None => leases.remove(id)?,
+                };
             }
         }
         let mut meta = txn.open_table(META)?;
@@ -174,6 +250,12 @@ impl<D: Disk> Batch<D> {
             for (revision, row) in &self.rows[before..] {
                 self.state.digest.change(*revision, row);
             }
+            // Without leases no key has one.
+            if !self.leases.is_empty() {
+                for (_, row) in &self.rows[before..] {
+                    attach(&mut self.leases, &decoded(row));
+                }
+            }
         }
         applied
     }
@@ -183,8 +265,7 @@ impl<D: Disk> Batch<D> {
         let rows = self.rows.split_off(from);
         self.inner.with_index(|index| {
             for (_, row) in rows {
-                let row = Row::decode(row).expect("the row was encoded by this batch");
-                index.truncate(&row.key, main);
+                index.truncate(&decoded(&row).key, main);
             }
         });
     }
@@ -228,16 +309,22 @@ impl<D: Disk> Batch<D> {
                 prev_kvs.push(rows.key_value(key, *found)?);
             }
         }
+        let deleted = found.len() as i64;
+        self.delete(&found.into_iter().map(|(key, _)| key).collect::<Vec<_>>());
+        Ok(DeleteRangeResponse { header: header(self.current()), deleted, prev_kvs })
+    }
+
+    /// Deletes keys that exist.
+    fn delete(&mut self, keys: &[Bytes]) {
         let mut revision = self.next_revision();
         self.inner.with_index(|index| {
-            for (key, _) in &found {
+            for key in keys {
                 let existed = index.tombstone(key, revision);
                 debug_assert!(existed, "a key was found that does not exist");
                 self.rows.push((revision, Row::encode_tombstone(key)));
                 revision.sub += 1;
             }
         });
-        Ok(DeleteRangeResponse { header: header(self.current()), deleted: found.len() as i64, prev_kvs })
     }
 
     /// The pair as of the changes so far.
@@ -290,7 +377,16 @@ impl<F: File> Rows for BatchRows<'_, F> {
     }
 }
 
-/// Leases cannot be granted, so there is none that a key could be attached to.
-pub(super) fn check_lease(lease: i64) -> Result<(), Refusal> {
-    if lease == 0 { Ok(()) } else { Err(Refusal::LeaseNotFound(lease)) }
+/// Reads a row of a batch.
+fn decoded(row: &Bytes) -> Row {
+    Row::decode(row.clone()).expect("the row was encoded by this batch")
+}
+
+/// Has the row's key go with the row's lease. Rows come in the order of their revisions.
+pub(super) fn attach(leases: &mut Leases, row: &Row) {
+    let lease = match row.kind {
+        RowKind::Put { lease, .. } => lease,
+        RowKind::Tombstone => 0,
+    };
+    leases.put(&row.key, lease);
 }

@@ -2,7 +2,7 @@
 //!
 //! Two hashes, for two questions:
 //!
-//! * The [digest](Digest) covers every change and compaction since the beginning. It is carried along, so asking for it
+//! * The [digest](Digest) covers every change, compaction and lease since the beginning. It is carried along, so asking for it
 //!   costs nothing; members that applied the same log have the same one at the same revision and compact revision.
 //! * [`Store::hash`] reads all rows that are kept, so it also notices rows that differ from what was once written.
 
@@ -26,6 +26,14 @@ impl Digest {
 
     pub(crate) fn compaction(&mut self, revision: i64) {
         self.fold(!(revision as u64));
+    }
+
+    /// A lease is so from now on: what was granted, and what is left if that was noted; or there is none.
+    pub(crate) fn lease(&mut self, id: i64, now: Option<(i64, i64)>) {
+        let (ttl, rest) = now.unwrap_or((i64::MIN, 0));
+        for word in [!0, id as u64, ttl as u64, rest as u64] {
+            self.fold(word);
+        }
     }
 
     fn fold(&mut self, word: u64) {

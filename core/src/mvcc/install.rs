@@ -20,8 +20,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::error::{InstallError, StoreError};
 use super::index::Index;
+use super::leases::Leases;
 use super::revision::NEVER_COMPACTED;
-use super::store::{Inner, META, ROWS, Store, Writer, meta_key, write_fresh};
+use super::store::{Inner, LEASES, META, ROWS, Store, Writer, encode_lease, meta_key, write_fresh};
 use super::stream::Stream;
 use crate::runtime::{Disk, Mutant};
 
@@ -44,6 +45,7 @@ impl<D: Disk> Store<D> {
         let txn = inner.begin_durable()?;
         let emptied = (|| {
             txn.delete_table(ROWS)?;
+            txn.delete_table(LEASES)?;
             txn.delete_table(META)?;
             Ok::<(), redb::Error>(())
         })();
@@ -82,6 +84,7 @@ impl<D: Disk> Installer<D> {
             let inner = inner.clone();
             move |writer: &mut Writer| {
                 write_fresh(&txn, &state).map_err(|error| inner.database_error(error))?;
+                write_leases(&txn, &stream.leases).map_err(|error| inner.database_error(error))?;
                 write_meta(&txn, &meta).map_err(|error| inner.database_error(error))?;
                 let meta = Arc::new(meta);
                 inner.commit_durable(txn, writer, meta.clone())?;
@@ -93,6 +96,7 @@ impl<D: Disk> Installer<D> {
                         visible.index = index;
                     }
                     visible.state = state;
+                    visible.leases = stream.leases;
                     visible.meta = meta;
                     inner.installations.fetch_add(1, Ordering::Relaxed);
                 })
@@ -106,6 +110,14 @@ impl<D: Disk> std::fmt::Debug for Installer<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Installer").field("stream", &self.stream).finish_non_exhaustive()
     }
+}
+
+fn write_leases(txn: &WriteTransaction, leases: &Leases) -> Result<(), redb::Error> {
+    let mut table = txn.open_table(LEASES)?;
+    for (id, lease) in leases.iter() {
+        table.insert(id, encode_lease(lease))?;
+    }
+    Ok(())
 }
 
 fn write_meta(txn: &WriteTransaction, meta: &BTreeMap<String, Bytes>) -> Result<(), redb::Error> {

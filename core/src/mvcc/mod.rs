@@ -5,13 +5,14 @@
 //! ```text
 //!   Store ── range, changes, hash, snapshot         what is visible, without waiting for writers
 //!     │
-//!     ├── begin → Batch ── put, delete_range, txn, compact ── commit
+//!     ├── begin → Batch ── put, delete_range, txn, compact, leases ── commit
 //!     ├── flush                                     what was committed becomes durable
 //!     ├── compaction_step                           what was compacted is deleted
 //!     └── installer → Installer ── feed ── finish   everything is replaced (SnapshotCheck: could it be?)
 //!
 //!   Index     key → revisions        in memory, derived from the rows
 //!   rows      revision → change      in the database, a file of the member's disk
+//!   Leases    number → time, keys    in both: the times in the database, the keys derived from the rows
 //! ```
 //!
 //! * A batch becomes visible as a whole, a request as a whole or not at all.
@@ -34,6 +35,7 @@ mod index;
 mod install;
 mod key_index;
 mod key_range;
+mod leases;
 mod page_sums;
 mod range;
 mod read_txn;
@@ -56,6 +58,7 @@ pub use self::error::{ApplyError, InstallError, StoreError};
 pub use self::hash::{Digest, KvHash};
 pub use self::install::Installer;
 pub(crate) use self::key_range::KeyRange;
+pub use self::leases::{Lease, Leases};
 pub use self::read_txn::reads_only;
 pub use self::refusal::Refusal;
 pub use self::revision::Revision;

@@ -5,15 +5,17 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError};
 
 use super::backend::{Backend, Handle};
+use super::batch::attach;
 use super::error::StoreError;
 use super::index::Index;
+use super::leases::Leases;
 use super::revision::{NEVER_COMPACTED, Revision};
 use super::store::{
-    FINISHED_COMPACTION_NAME, FORMAT, FORMAT_NAME, META, Meta, OTHERS, Options, STATE_NAME, State, View, Writer,
-    stored_bytes, write_fresh,
+    FINISHED_COMPACTION_NAME, FORMAT, FORMAT_NAME, LEASES, META, Meta, OTHERS, Options, STATE_NAME, State, View,
+    Writer, decode_lease, stored_bytes, write_fresh,
 };
 use crate::runtime::{Disk, File, Mutant, Planted};
 
@@ -24,6 +26,7 @@ pub(crate) struct Recovered<F> {
     pub(crate) view: Arc<View<F>>,
     pub(crate) index: Index,
     pub(crate) state: State,
+    pub(crate) leases: Leases,
     pub(crate) meta: Meta,
     pub(crate) writer: Writer,
     pub(crate) row_bytes: u64,
@@ -49,7 +52,8 @@ pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> R
 
     let view = View::open(&db, &backend)?;
     let Loaded { mut state, finished_compaction, meta } = load_meta(&db, &backend)?;
-    let (mut index, row_bytes) = load_index(&view, &backend, &state, options.planted)?;
+    let mut leases = load_leases(&db, &backend)?;
+    let (mut index, row_bytes) = load_index(&view, &backend, &state, &mut leases, options.planted)?;
     if options.planted.active(Mutant::RevisionFromRows)
         && let Some(last) = index.kept_up_to(state.revision).last()
     {
@@ -58,14 +62,34 @@ pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> R
     // A compaction may have been cut short; its deletions are found again.
     let garbage = index.compact(state.compact_revision).into();
     let writer = Writer { garbage, finished_compaction, dirty: false, unsettled: None };
-    Ok(Recovered { db, backend, view, index, state, meta, writer, row_bytes })
+    Ok(Recovered { db, backend, view, index, state, leases, meta, writer, row_bytes })
 }
 
-/// The index, and how many bytes the rows have.
+/// The leases, without their keys.
+fn load_leases<F: File>(db: &Database, backend: &Backend<F>) -> Result<Leases, StoreError> {
+    let mut leases = Leases::default();
+    let read = (|| {
+        let table = match db.begin_read()?.open_table(LEASES) {
+            // The file is older than leases are.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            table => table?,
+        };
+        for entry in table.iter()? {
+            let (id, lease) = entry?;
+            leases.grant(id.value(), decode_lease(lease.value()));
+        }
+        Ok::<(), redb::Error>(())
+    })();
+    read.map_err(|error| backend.database_error(error))?;
+    Ok(leases)
+}
+
+/// The index, and how many bytes the rows have. Gives the leases their keys.
 fn load_index<F: File>(
     view: &View<F>,
     backend: &Backend<F>,
     state: &State,
+    leases: &mut Leases,
     planted: Planted,
 ) -> Result<(Index, u64), StoreError> {
     let mut index = Index::new(planted);
@@ -80,6 +104,13 @@ fn load_index<F: File>(
         if !index.restore(revision, &row) {
             return Err(backend.damaged(format_args!("the row of revision {revision} contradicts earlier ones")));
         }
+        if !planted.active(Mutant::LeaseKeysForgotten) {
+            attach(leases, &row);
+        }
+    }
+    if let Some((key, lease)) = leases.orphan() {
+        let key = key.escape_ascii();
+        return Err(backend.damaged(format_args!("key \"{key}\" has lease {lease}, which does not exist")));
     }
     Ok((index, row_bytes))
 }

@@ -24,7 +24,18 @@ pub enum Refusal {
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     #[error("key {0:?} is not found")]
     KeyNotFound(bytes::Bytes),
-    /// The lease to attach does not exist.
+    /// There is no such lease.
     #[error("lease {0} is not found")]
     LeaseNotFound(i64),
+    /// A lease of this number exists already.
+    #[error("lease {0} exists already")]
+    LeaseExists(i64),
+    /// What a leader has decided about a lease counts in its own term only, and that is over.
+    #[error("the leader of term {decided} has decided it, and the entry is of term {entry}")]
+    LaterTerm {
+        /// In which term it was decided.
+        decided: u64,
+        /// In which term it was written to the log.
+        entry: u64,
+    },
 }

@@ -1,12 +1,13 @@
 //! The store as a stream of bytes.
 //!
 //! ```text
-//!  stream   frame*                  one header, values, rows, one end
+//!  stream   frame*                  one header, values, leases, rows, one end
 //!  frame    length u32 | checksum u32 | payload
 //!  payload  0 | format u8 | state (24 bytes)                header
 //!           1 | (row key u128 | length u32 | row)*          rows, ascending
 //!           2 | number of rows u64                          end
 //!           3 | (length u32 | name | length u32 | value)*   values that members agree on, if there are any
+//!           4 | (number i64 | lease (16 bytes))*            leases, ascending, if there are any
 //! ```
 //!
 //! Numbers are little-endian. A frame's checksum covers its payload and continues that of the frame before, so that a
@@ -19,7 +20,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crc32c::crc32c_append;
 
 use super::error::StoreError;
-use super::store::{Inner, Meta, REPLICATED, State, Store, View};
+use super::leases::Leases;
+use super::store::{Inner, Meta, REPLICATED, State, Store, View, encode_lease};
 use crate::runtime::Disk;
 
 pub(crate) const SNAPSHOT_FORMAT: u8 = 1;
@@ -27,6 +29,9 @@ pub(crate) const HEADER: u8 = 0;
 pub(crate) const ROW_RUN: u8 = 1;
 pub(crate) const END: u8 = 2;
 pub(crate) const VALUES: u8 = 3;
+pub(crate) const LEASE_RUN: u8 = 4;
+/// What a lease takes.
+pub(crate) const LEASE_LEN: usize = 24;
 pub(crate) const FRAME_HEAD: usize = 8;
 /// What a row takes besides its value.
 pub(crate) const ROW_HEAD: usize = 20;
@@ -37,6 +42,7 @@ pub struct StoreSnapshot<D: Disk> {
     inner: Arc<Inner<D>>,
     view: Arc<View<D::File>>,
     state: State,
+    leases: Leases,
     meta: Meta,
     next: Next,
     rows: u64,
@@ -47,6 +53,8 @@ pub struct StoreSnapshot<D: Disk> {
 enum Next {
     Header,
     Values,
+    /// Leases from this number on.
+    Leases(i64),
     /// Rows from this key on.
     Rows(u128),
     End,
@@ -62,6 +70,7 @@ impl<D: Disk> Store<D> {
             inner: self.inner.clone(),
             view: visible.view(&self.inner.backend)?,
             state: visible.state,
+            leases: visible.leases.clone(),
             meta: visible.meta.clone(),
             next: Next::Header,
             rows: 0,
@@ -91,7 +100,7 @@ impl<D: Disk> StoreSnapshot<D> {
                 frame.put_u8(HEADER);
                 frame.put_u8(SNAPSHOT_FORMAT);
                 frame.put_slice(&self.state.encode());
-                self.next = if self.replicated().next().is_some() { Next::Values } else { Next::Rows(0) };
+                self.next = if self.replicated().next().is_some() { Next::Values } else { self.leases_or_rows() };
             }
             Next::Values => {
                 frame.put_u8(VALUES);
@@ -99,7 +108,11 @@ impl<D: Disk> StoreSnapshot<D> {
                     put_part(&mut frame, name.as_bytes());
                     put_part(&mut frame, value);
                 }
-                self.next = Next::Rows(0);
+                self.next = self.leases_or_rows();
+            }
+            Next::Leases(from) => {
+                frame.put_u8(LEASE_RUN);
+                self.next = self.put_leases(from, bytes_max, &mut frame);
             }
             Next::Rows(from) => {
                 frame.put_u8(ROW_RUN);
@@ -122,6 +135,21 @@ impl<D: Disk> StoreSnapshot<D> {
 
     fn replicated(&self) -> impl Iterator<Item = (&String, &Bytes)> {
         self.meta.iter().filter(|(name, _)| name.starts_with(REPLICATED))
+    }
+
+    fn leases_or_rows(&self) -> Next {
+        if self.leases.is_empty() { Next::Rows(0) } else { Next::Leases(i64::MIN) }
+    }
+
+    fn put_leases(&self, from: i64, bytes_max: usize, frame: &mut BytesMut) -> Next {
+        for (nth, (id, lease)) in self.leases.from(from).enumerate() {
+            if nth > 0 && frame.len() + LEASE_LEN > bytes_max {
+                return Next::Leases(id);
+            }
+            frame.put_i64_le(id);
+            frame.put_slice(&encode_lease(lease));
+        }
+        Next::Rows(0)
     }
 
     fn put_rows(&mut self, from: u128, bytes_max: usize, frame: &mut BytesMut) -> Result<Next, StoreError> {

@@ -26,6 +26,7 @@ use super::batch::Batch;
 use super::error::{ApplyError, StoreError};
 use super::hash::Digest;
 use super::index::Index;
+use super::leases::{Lease, Leases};
 use super::range::{Readable, Rows, select};
 use super::recovery::{Recovered, recover};
 use super::revision::{FIRST_REVISION, NEVER_COMPACTED, Revision};
@@ -35,6 +36,8 @@ use crate::runtime::{Disk, File, Planted};
 use crate::watermark::Watermark;
 
 pub(crate) const ROWS: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("rows");
+/// What was granted and, of what was noted of that, what is left, in seconds: two numbers of eight bytes, little-endian.
+pub(crate) const LEASES: TableDefinition<'static, i64, [u8; 16]> = TableDefinition::new("leases");
 pub(crate) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 
 /// The layout of the tables.
@@ -129,6 +132,7 @@ pub(crate) struct Visible<F> {
     /// Has history of a batch that is still open, too: at revisions that no reader asks for.
     pub(crate) index: Index,
     pub(crate) state: State,
+    pub(crate) leases: Leases,
     pub(crate) meta: Meta,
     /// There is none only while the file is made shorter, and after that has failed, with the store.
     pub(crate) view: Option<Arc<View<F>>>,
@@ -230,9 +234,9 @@ impl<F: File> Rows for View<F> {
 impl<D: Disk> Store<D> {
     /// Opens the store in a folder of the disk, making both if need be. What was not flushed before is gone.
     pub async fn open(disk: &D, dir: &str, options: Options) -> Result<Self, StoreError> {
-        let Recovered { db, backend, view, index, state, meta, writer, row_bytes } =
+        let Recovered { db, backend, view, index, state, leases, meta, writer, row_bytes } =
             recover(disk, dir, options).await?;
-        let visible = Visible { index, state, meta: meta.clone(), view: Some(view) };
+        let visible = Visible { index, state, leases, meta: meta.clone(), view: Some(view) };
         let inner = Inner {
             db: RwLock::new(db),
             backend,
@@ -256,6 +260,12 @@ impl<D: Disk> Store<D> {
     /// The least revision that can be read; −1 in a store that was never compacted.
     pub fn compact_revision(&self) -> i64 {
         self.inner.state().compact_revision
+    }
+
+    /// The leases, and the revision at which they are so.
+    pub fn leases(&self) -> (Leases, i64) {
+        let visible = self.inner.visible();
+        (visible.leases.clone(), visible.state.revision)
     }
 
     /// The store's revision, for those who wait until it moves.
@@ -467,9 +477,24 @@ pub(crate) fn write_state(meta: &mut redb::Table<'_, &str, &[u8]>, state: &State
     Ok(())
 }
 
+/// A lease as it is stored.
+pub(crate) fn encode_lease(lease: &Lease) -> [u8; 16] {
+    let mut encoded = [0; 16];
+    encoded[..8].copy_from_slice(&lease.ttl.to_le_bytes());
+    encoded[8..].copy_from_slice(&lease.rest.to_le_bytes());
+    encoded
+}
+
+/// Reads what [`encode_lease`] has written.
+pub(crate) fn decode_lease(encoded: [u8; 16]) -> Lease {
+    let number = |at: usize| i64::from_le_bytes(std::array::from_fn(|byte| encoded[at + byte]));
+    Lease::new(number(0), number(8))
+}
+
 /// Writes what the table of a store holds before anything is put into it.
 pub(crate) fn write_fresh(txn: &WriteTransaction, state: &State) -> Result<(), redb::Error> {
     txn.open_table(ROWS)?;
+    txn.open_table(LEASES)?;
     let mut meta = txn.open_table(META)?;
     meta.insert(FORMAT_NAME, FORMAT)?;
     write_state(&mut meta, state)?;

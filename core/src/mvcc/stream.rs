@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use bytes::{Buf, Bytes, BytesMut};
 use crc32c::crc32c_append;
 
+use super::batch::attach;
 use super::error::{InstallError, StoreError};
+use super::leases::Leases;
 use super::revision::Revision;
 use super::row::Row;
-use super::snapshot::{END, FRAME_HEAD, HEADER, ROW_HEAD, ROW_RUN, SNAPSHOT_FORMAT, VALUES};
-use super::store::{REPLICATED, State, stored_bytes};
+use super::snapshot::{END, FRAME_HEAD, HEADER, LEASE_LEN, LEASE_RUN, ROW_HEAD, ROW_RUN, SNAPSHOT_FORMAT, VALUES};
+use super::store::{REPLICATED, State, decode_lease, stored_bytes};
 
 /// The longest payload that is believed: requests, and so rows, are far smaller.
 const PAYLOAD_MAX: usize = 1 << 30;
@@ -26,6 +28,9 @@ pub(super) struct Stream {
     state: Option<State>,
     /// Values that come with the rows.
     pub(super) values: BTreeMap<String, Bytes>,
+    /// Leases, with their keys as far as rows have been received.
+    pub(super) leases: Leases,
+    last_lease: Option<i64>,
     rows: u64,
     /// What the rows take in a store.
     pub(super) row_bytes: u64,
@@ -71,6 +76,7 @@ impl Stream {
             match payload.get_u8() {
                 HEADER => self.header(payload)?,
                 VALUES => self.values(payload)?,
+                LEASE_RUN => self.leases(payload)?,
                 ROW_RUN => self.rows(payload, &mut each)?,
                 END => self.end(payload)?,
                 kind => return Err(self.damaged(format_args!("there is no frame of kind {kind}"))),
@@ -124,6 +130,26 @@ impl Stream {
         Ok(())
     }
 
+    fn leases(&mut self, mut payload: Bytes) -> Result<(), InstallError> {
+        if self.state.is_none() || self.rows > 0 || self.ended {
+            return Err(self.damaged("leases are out of place"));
+        }
+        while payload.has_remaining() {
+            if payload.remaining() < LEASE_LEN {
+                return Err(self.damaged("a lease is cut"));
+            }
+            let id = payload.get_i64_le();
+            if self.last_lease.is_some_and(|last| last >= id) {
+                return Err(self.damaged(format_args!("lease {id} is out of order")));
+            }
+            let mut encoded = [0; 16];
+            payload.copy_to_slice(&mut encoded);
+            self.leases.grant(id, decode_lease(encoded));
+            self.last_lease = Some(id);
+        }
+        Ok(())
+    }
+
     fn rows(
         &mut self,
         mut payload: Bytes,
@@ -137,7 +163,10 @@ impl Stream {
                 .filter(|(revision, _)| revision.main <= state.revision && Some(*revision) > self.last)
                 .ok_or_else(|| self.damaged("a row is cut or out of order"))?;
             let fits = match Row::decode(encoded.clone()) {
-                Some(row) => each(revision, &row, &encoded)?,
+                Some(row) => {
+                    attach(&mut self.leases, &row);
+                    each(revision, &row, &encoded)?
+                }
                 None => false,
             };
             if !fits {
@@ -162,7 +191,13 @@ impl Stream {
     /// The state that has been received, if all of it has.
     pub(super) fn whole(&self) -> Result<State, InstallError> {
         match self.state {
-            Some(state) if self.ended && self.pending.is_empty() => Ok(state),
+            Some(state) if self.ended && self.pending.is_empty() => match self.leases.orphan() {
+                None => Ok(state),
+                Some((key, lease)) => {
+                    let key = key.escape_ascii();
+                    Err(self.damaged(format_args!("key \"{key}\" has lease {lease}, which does not exist")))
+                }
+            },
             _ if self.ended => Err(self.damaged("there is more after its end")),
             _ => Err(self.damaged("it ends too early")),
         }

@@ -13,7 +13,7 @@
 //! taken back.
 
 use super::Refusal;
-use super::batch::{Batch, check_lease};
+use super::batch::Batch;
 use super::compare::holds;
 use super::error::{ApplyError, StoreError};
 use super::range::{Readable, header, select};
@@ -100,7 +100,7 @@ impl<D: Disk> Batch<D> {
         if needs_key && self.inner.visible().index.get(&put.key, self.revision()).is_none() {
             return Err(Refusal::KeyNotFound(put.key.clone()));
         }
-        check_lease(put.lease)
+        self.check_lease(put.lease)
     }
 
     fn apply(&mut self, plan: &Plan<'_>) -> Result<TxnResponse, ApplyError> {

@@ -35,6 +35,7 @@ pub(crate) async fn alone(folder: &Path, watch: WatchOptions) -> Node<TokioRunti
         directory: Default::default(),
         auto_compaction: Default::default(),
         watch,
+        lease: Default::default(),
     };
     Node::start(host, options).await.unwrap()
 }

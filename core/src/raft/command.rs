@@ -6,11 +6,12 @@ use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Term};
 use crate::members::Attributes;
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, TxnRequest, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, TxnRequest,
+    TxnResponse,
 };
 
 /// A change. Kinds are numbered in this order in logs and messages: new ones go to the end.
@@ -28,6 +29,19 @@ pub enum Request {
     },
     /// A read that wants a place in the log. Applying it does nothing.
     Range(#[serde(with = "as_protobuf")] RangeRequest),
+    LeaseGrant(#[serde(with = "as_protobuf")] LeaseGrantRequest),
+    LeaseRevoke(#[serde(with = "as_protobuf")] LeaseRevokeRequest),
+    /// The leader of a term has seen the end of a lease. It counts in an entry of that term alone: whoever leads later may
+    /// have renewed it.
+    LeaseExpire {
+        id: i64,
+        term: Term,
+    },
+    /// The leader of a term notes what is left of leases, in seconds; 0: all of it. It counts in an entry of that term alone.
+    LeaseRests {
+        term: Term,
+        rests: Vec<(i64, i64)>,
+    },
 }
 
 /// One entry of the log.
@@ -49,6 +63,10 @@ impl fmt::Display for Command {
             Request::Compact(_) => "compact",
             Request::Publish { .. } => "publish",
             Request::Range(_) => "range",
+            Request::LeaseGrant(_) => "lease-grant",
+            Request::LeaseRevoke(_) => "lease-revoke",
+            Request::LeaseExpire { .. } => "lease-expire",
+            Request::LeaseRests { .. } => "lease-rests",
         };
         write!(f, "{name}#{}", self.operation)
     }
@@ -58,7 +76,7 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Reply {
-    /// To entries with nothing to say: blanks, memberships, publications and log reads.
+    /// To entries with nothing to say: blanks, memberships, publications, log reads, and what a leader notes of leases.
     None,
     Put(#[serde(with = "as_protobuf")] PutResponse),
     DeleteRange(#[serde(with = "as_protobuf")] DeleteRangeResponse),
@@ -66,6 +84,9 @@ pub enum Reply {
     Compact(#[serde(with = "as_protobuf")] CompactionResponse),
     /// The request was refused, by every member alike, and changed nothing.
     Refused(crate::mvcc::Refusal),
+    LeaseGrant(#[serde(with = "as_protobuf")] LeaseGrantResponse),
+    /// To the end of a lease, whoever has brought it about.
+    LeaseRevoke(#[serde(with = "as_protobuf")] LeaseRevokeResponse),
 }
 
 /// Protobuf messages inside of serde's types: as their encoded bytes.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Command, Reply};
 use super::type_config::TypeConfig;
 use crate::ids::{NodeId, Term};
+use crate::lease::{LeaseReply, LeaseRequest};
 use crate::runtime::Runtime;
 
 /// A request of one member to another.
@@ -42,6 +43,8 @@ pub(crate) enum PeerRequest<R: Runtime> {
     LeaseRead,
     /// A member with an empty disk asks whether it has been a member before.
     KnowsMe,
+    /// A follower asks the leader about leases.
+    Lease(LeaseRequest),
 }
 
 /// A piece of a snapshot. Pieces are sent one after the other: one that does not follow the last is refused, and
@@ -88,6 +91,7 @@ pub(crate) enum PeerReply<R: Runtime> {
     },
     /// Whether the asking member has been one before.
     KnowsYou(bool),
+    Lease(LeaseReply),
 }
 
 /// Whether a request, in its encoded form, may be carried out twice. A change that is handed to the leader may not: it

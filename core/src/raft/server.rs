@@ -13,6 +13,7 @@ use super::snapshot::{SnapshotData, Staging};
 use super::vote_hold::VoteHold;
 use super::{LogStore, Raft};
 use crate::ids::NodeId;
+use crate::lease::Lessor;
 use crate::members::Attributes;
 use crate::mvcc::Store;
 use crate::read::{ReadPath, Reads};
@@ -22,6 +23,7 @@ use crate::runtime::{Handler, Mutant, Mutants, Runtime};
 pub struct PeerServer<R: Runtime> {
     raft: Raft<R>,
     reads: Arc<Reads<R>>,
+    lessor: Lessor<R>,
     log: LogStore<R>,
     store: Store<R::Disk>,
     votes: VoteHold<R>,
@@ -33,11 +35,12 @@ pub struct PeerServer<R: Runtime> {
 }
 
 impl<R: Runtime> PeerServer<R> {
-    /// A server that hands what it is asked to `raft` and `reads` once it is [admitted](Self::admit), but no vote before
+    /// A server that hands what it is asked to `raft`, `reads` and `lessor` once it is [admitted](Self::admit), but no vote before
     /// `votes` lets it. Empties the folder for received snapshots.
     pub(crate) fn open(
         raft: Raft<R>,
         reads: Arc<Reads<R>>,
+        lessor: Lessor<R>,
         log: LogStore<R>,
         store: Store<R::Disk>,
         votes: VoteHold<R>,
@@ -45,7 +48,7 @@ impl<R: Runtime> PeerServer<R> {
     ) -> std::io::Result<Self> {
         let staging = Staging::open(disk)?;
         let (admitted, appends) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(PeerServer { raft, reads, log, store, votes, admitted, staging, appends })
+        Ok(PeerServer { raft, reads, lessor, log, store, votes, admitted, staging, appends })
     }
 
     /// From now on, this member takes part.
@@ -98,6 +101,7 @@ impl<R: Runtime> PeerServer<R> {
             PeerRequest::LeaseRead => self.read_index(ReadPath::Lease).await,
             PeerRequest::Confirm { term, context } if self.log.promised() <= term => PeerReply::Confirm { context },
             PeerRequest::Confirm { .. } => PeerReply::NotLeader { leader: None },
+            PeerRequest::Lease(request) => or_failed(self.lessor.answer(&request).await, PeerReply::Lease),
             PeerRequest::Propose(command) => match self.raft.client_write(command).await {
                 Ok(written) => PeerReply::Propose { index: written.log_id.index(), reply: written.data },
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {

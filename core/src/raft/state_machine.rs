@@ -20,9 +20,10 @@ use super::snapshot::SnapshotData;
 use super::type_config::TypeConfig;
 use super::{LogId, StoredMembership};
 use crate::compactor::Compactor;
-use crate::ids::NodeId;
-use crate::mvcc::{ApplyError, Batch, Store, StoreError};
-use crate::runtime::{AppliedEntry, CrashPoint, CrashPoints, Mutant, Mutants, Probe, Runtime};
+use crate::ids::{NodeId, Term};
+use crate::lease::Deadlines;
+use crate::mvcc::{ApplyError, Batch, Refusal, Store, StoreError};
+use crate::runtime::{AppliedEntry, CrashPoint, CrashPoints, LeaseChange, Mutant, Mutants, Probe, Runtime};
 use crate::watermark::Watermark;
 
 /// How much of a view is copied at once.
@@ -74,6 +75,7 @@ pub struct StateMachine<R: Runtime> {
     applied: Watermark,
     progress: Progress<R>,
     compactor: Compactor<R>,
+    deadlines: Deadlines<R>,
 }
 
 impl<R: Runtime> StateMachine<R> {
@@ -83,10 +85,11 @@ impl<R: Runtime> StateMachine<R> {
         store: Store<R::Disk>,
         log: LogStore<R>,
         compactor: Compactor<R>,
+        deadlines: Deadlines<R>,
     ) -> io::Result<Self> {
         let progress = Progress::<R>::read(store.meta(APPLIED)?)?;
         let applied = Watermark::new(progress.index());
-        Ok(StateMachine { node, store, log, applied, progress, compactor })
+        Ok(StateMachine { node, store, log, applied, progress, compactor, deadlines })
     }
 
     /// The index of the last applied entry.
@@ -174,6 +177,8 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
         for event in &events {
             R::Probe::applied(self.node, *event);
         }
+        // Before anybody is told that a lease is granted: it is to be kept from then on.
+        self.deadlines.follow(&self.store, events.iter().filter_map(|event| event.lease));
         self.applied.raise(self.progress.index());
         if events.iter().any(|event| event.compacted) {
             self.compactor.poke();
@@ -250,12 +255,15 @@ impl<R: Runtime> Applying<R> {
 
     fn entry(&mut self, entry: Entry<R>, responder: Option<Responder<R>>) -> Result<(), StoreError> {
         let before = self.batch.revision();
-        let mut operation = 0;
+        let (mut operation, mut lease) = (0, None);
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::None,
             EntryPayload::Normal(command) => {
                 operation = command.operation;
-                self.command(&command.request)?
+                let term = entry.log_id.committed_leader_id().term;
+                let reply = self.command(&command.request, term)?;
+                lease = lease_change(&command.request, &reply);
+                reply
             }
             EntryPayload::Membership(membership) => {
                 self.progress.membership = StoredMembership::<R>::new(Some(entry.log_id), membership);
@@ -269,6 +277,7 @@ impl<R: Runtime> Applying<R> {
             revision: self.batch.revision(),
             changed: self.batch.revision() != before,
             compacted: matches!(reply, Reply::Compact(_)),
+            lease,
             digest: self.batch.digest().0,
         });
         self.progress.log_id = Some(entry.log_id);
@@ -276,13 +285,27 @@ impl<R: Runtime> Applying<R> {
         Ok(())
     }
 
-    fn command(&mut self, request: &Request) -> Result<Reply, StoreError> {
+    fn command(&mut self, request: &Request, entry: Term) -> Result<Reply, StoreError> {
         let result = match request {
             Request::Put(request) => self.batch.put(request).map(Reply::Put),
             Request::DeleteRange(request) => self.batch.delete_range(request).map(Reply::DeleteRange),
             Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
             Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
             Request::Range(_) => Ok(Reply::None),
+            Request::LeaseGrant(request) => self.batch.grant_lease(request).map(Reply::LeaseGrant),
+            Request::LeaseRevoke(request) => self.batch.revoke_lease(request.id).map(Reply::LeaseRevoke),
+            Request::LeaseExpire { term, .. } | Request::LeaseRests { term, .. }
+                if *term != entry && !R::Mutants::active(Mutant::LeaseRevokedLate) =>
+            {
+                Err(Refusal::LaterTerm { decided: *term, entry }.into())
+            }
+            Request::LeaseExpire { id, .. } => self.batch.revoke_lease(*id).map(Reply::LeaseRevoke),
+            Request::LeaseRests { rests, .. } => {
+                for (id, rest) in rests {
+                    self.batch.note_lease_rest(*id, *rest);
+                }
+                Ok(Reply::None)
+            }
             Request::Publish { member, attributes } => {
                 attributes.keep(*member, &mut self.batch);
                 Ok(Reply::None)
@@ -293,6 +316,17 @@ impl<R: Runtime> Applying<R> {
             Err(ApplyError::Refused(refusal)) => Ok(Reply::Refused(refusal)),
             Err(ApplyError::Store(error)) => Err(error),
         }
+    }
+}
+
+/// What an entry did to a lease, by its request and what that was answered.
+fn lease_change(request: &Request, reply: &Reply) -> Option<LeaseChange> {
+    match (request, reply) {
+        (Request::LeaseGrant(request), Reply::LeaseGrant(_)) => Some(LeaseChange::Granted(request.id)),
+        (Request::LeaseRevoke(request), Reply::LeaseRevoke(_)) => Some(LeaseChange::Revoked(request.id)),
+        (Request::LeaseExpire { id, .. }, Reply::LeaseRevoke(_)) => Some(LeaseChange::Expired(*id)),
+        (Request::LeaseRests { .. }, Reply::None) => Some(LeaseChange::Noted),
+        _ => None,
     }
 }
 

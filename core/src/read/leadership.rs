@@ -68,19 +68,19 @@ impl<R: Runtime> Member<R> {
 
 /// A member's leadership, as its raft knows it at one moment.
 #[derive(Clone, Debug)]
-pub(super) struct Leadership {
-    pub(super) term: Term,
+pub(crate) struct Leadership {
+    pub(crate) term: Term,
     /// Linearizable to read at, if the member still leads: the commit index, or, before an entry of this term is
     /// committed, the end of the log. What earlier leaders have committed lies before the first entry of the term, but
     /// the commit index need not reach as far yet (etcd 3.1.0 lacked this, until 3.1.2).
-    pub(super) index: u64,
+    pub(crate) index: u64,
     /// Of each of these sets, a majority is a quorum.
     voters: Vec<BTreeSet<NodeId>>,
 }
 
 impl Leadership {
     /// The leadership of a member, or `NotLeader`. Asked of raft's own task: what that has told to others, this knows.
-    pub(super) async fn of<R: Runtime>(member: &Member<R>) -> Result<Leadership, ReadError> {
+    pub(crate) async fn of<R: Runtime>(member: &Member<R>) -> Result<Leadership, ReadError> {
         let node = member.node;
         let seen = member.raft.with_raft_state(move |state| {
             let vote = state.vote_ref();

@@ -34,14 +34,14 @@ use crate::watermark::Stop;
 
 /// The terms of leases, the same on every member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseOptions {
+pub struct LeaseReadOptions {
     /// How long a voter grants no vote after it has heard of a leader: raft's greatest election time-out.
     pub lease: Duration,
     /// How fast or slow any member's clock may run against true time, in parts in a million, below a million.
     pub drift_ppm: u32,
 }
 
-impl LeaseOptions {
+impl LeaseReadOptions {
     /// How long a leader trusts its lease, by its own clock.
     fn trusted<R: Runtime>(self) -> Duration {
         if R::Mutants::active(Mutant::LeaseWithoutMargin) {
@@ -85,7 +85,7 @@ impl<R: Runtime> LeaseRead<R> {
     pub(crate) fn start(
         member: Member<R>,
         read_index: ReadIndex<R>,
-        lease: LeaseOptions,
+        lease: LeaseReadOptions,
         given_up: GivenUp,
         options: ReadOptions,
         stop: Stop,
@@ -113,7 +113,7 @@ impl<R: Runtime> LeaseRead<R> {
 struct ByClock<R: Runtime> {
     member: Member<R>,
     read_index: ReadIndex<R>,
-    lease: LeaseOptions,
+    lease: LeaseReadOptions,
     given_up: GivenUp,
     options: ReadOptions,
 }

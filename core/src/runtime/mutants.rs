@@ -52,11 +52,23 @@ pub enum Mutant {
     RevisionFromRows,
     /// A snapshot that is installed leaves the index of the keys as it was (etcd #14571).
     IndexNotRebuilt,
+    /// The keys of a lease that ends are deleted under a revision each.
+    LeaseKeysOneByOne,
+    /// A store that is opened does not know which keys go with which lease (etcd #14571).
+    LeaseKeysForgotten,
+    /// A new leader gives leases an election time-out, and not their time anew.
+    LeaseNotExtended,
+    /// A leader renews leases without asking whether it still leads.
+    LeaseRenewedByDeposed,
+    /// What was noted of a lease is not taken back when it is renewed.
+    LeaseRestKept,
+    /// A leader that was deposed has its decision that a lease has ended carried out by the next one (etcd #15247).
+    LeaseRevokedLate,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 21] = [
+    pub const ALL: [Mutant; 27] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -78,6 +90,12 @@ impl Mutant {
         Mutant::TombstoneNotRestored,
         Mutant::RevisionFromRows,
         Mutant::IndexNotRebuilt,
+        Mutant::LeaseKeysOneByOne,
+        Mutant::LeaseKeysForgotten,
+        Mutant::LeaseNotExtended,
+        Mutant::LeaseRenewedByDeposed,
+        Mutant::LeaseRestKept,
+        Mutant::LeaseRevokedLate,
     ];
 
     /// The name used on the command line and in plans.
@@ -104,6 +122,12 @@ impl Mutant {
             Mutant::TombstoneNotRestored => "tombstone-not-restored",
             Mutant::RevisionFromRows => "revision-from-rows",
             Mutant::IndexNotRebuilt => "index-not-rebuilt",
+            Mutant::LeaseKeysOneByOne => "lease-keys-one-by-one",
+            Mutant::LeaseKeysForgotten => "lease-keys-forgotten",
+            Mutant::LeaseNotExtended => "lease-not-extended",
+            Mutant::LeaseRenewedByDeposed => "lease-renewed-by-deposed",
+            Mutant::LeaseRestKept => "lease-rest-kept",
+            Mutant::LeaseRevokedLate => "lease-revoked-late",
         }
     }
 
@@ -131,6 +155,12 @@ impl Mutant {
             Mutant::TombstoneNotRestored => "a restarted member does not know the deletions of keys that are gone",
             Mutant::RevisionFromRows => "a restarted member takes its revision from what compaction has left",
             Mutant::IndexNotRebuilt => "a snapshot that is installed leaves the index as it was",
+            Mutant::LeaseKeysOneByOne => "the keys of a lease go one after the other",
+            Mutant::LeaseKeysForgotten => "a restarted member does not know the keys of its leases",
+            Mutant::LeaseNotExtended => "a new leader lets leases end at once",
+            Mutant::LeaseRenewedByDeposed => "a deposed leader renews leases",
+            Mutant::LeaseRestKept => "a new leader counts on from what was noted before a renewal",
+            Mutant::LeaseRevokedLate => "a deposed leader ends a lease that was renewed since",
         }
     }
 }

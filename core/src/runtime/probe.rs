@@ -21,8 +21,23 @@ pub struct AppliedEntry {
     pub changed: bool,
     /// Whether it compacted the history.
     pub compacted: bool,
+    /// What became of a lease.
+    pub lease: Option<LeaseChange>,
     /// The digest of the store's whole history after it.
     pub digest: u64,
+}
+
+/// What an entry did to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// It was granted.
+    Granted(i64),
+    /// It was revoked, as a client had asked.
+    Revoked(i64),
+    /// It was at its end, as a leader had seen.
+    Expired(i64),
+    /// What is left of it was noted, or that was taken back.
+    Noted,
 }
 
 /// An observer. Every method does nothing unless overridden.

@@ -120,7 +120,7 @@ async fn run(options: Options) -> Result<(), Failure> {
     }
     signals.end_at_the_next();
     stop.stop();
-    node.end_watches();
+    node.end_streams();
     match node.hand_over(HAND_OVER_ELECTIONS * options.raft.election_timeout).await {
         Some(leader) => tracing::info!(leader = format!("{:x}", leader.0), "another member leads"),
         None => tracing::info!("there was nobody to hand leadership over to, or nothing to hand over"),
@@ -171,6 +171,7 @@ fn node_options(options: &Options, identity: &Identity) -> NodeOptions {
         },
         auto_compaction: options.auto_compaction,
         watch: options.watch,
+        lease: options.lease,
         lease_drift_ppm: options.lease_drift_ppm,
     }
 }

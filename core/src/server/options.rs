@@ -12,8 +12,12 @@ use super::duration;
 use super::url::Url;
 use crate::api::Limits;
 use crate::auto_compaction::AutoCompaction;
+use crate::lease::LeaseOptions;
 use crate::raft::RaftOptions;
 use crate::watch::WatchOptions;
+
+/// How often what is left of leases is noted, where that is asked for, as in etcd.
+const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
@@ -114,6 +118,19 @@ struct Flags {
         default_value = "10m"
     )]
     watch_progress_notify_interval: String,
+    /// Note every five minutes what is left of long leases, so that a change of leaders does not give them their whole time
+    /// again
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "ETCD_EXPERIMENTAL_ENABLE_LEASE_CHECKPOINT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    experimental_enable_lease_checkpoint: bool,
     /// The least severe lines that are logged
     #[arg(long, value_name = "LEVEL", env = "ETCD_LOG_LEVEL", default_value = "info")]
     log_level: LogLevel,
@@ -171,6 +188,7 @@ pub(super) struct Options {
     pub(super) raft: RaftOptions,
     pub(super) auto_compaction: AutoCompaction,
     pub(super) watch: WatchOptions,
+    pub(super) lease: LeaseOptions,
     pub(super) limits: Limits,
     pub(super) log_level: LogLevel,
     pub(super) log_format: LogFormat,
@@ -254,6 +272,9 @@ impl Flags {
             raft,
             auto_compaction,
             watch,
+            lease: LeaseOptions {
+                checkpoint_interval: self.experimental_enable_lease_checkpoint.then_some(LEASE_CHECKPOINT_INTERVAL),
+            },
             limits,
             log_level: self.log_level,
             log_format: self.log_format,

@@ -334,7 +334,7 @@ fn who_has_nothing_more_to_ask_is_told_until_the_member_ends() {
         stream.requests = None;
         world.put("a", "1").await;
         assert_eq!(stream.events().await, ["2: a = 1"]);
-        world.node.end_watches();
+        world.node.end_streams();
         let ended = stream.responses.message().await.unwrap_err();
         assert_eq!((ended.code(), ended.message()), (Code::Unavailable, "etcdserver: server stopped"));
     });

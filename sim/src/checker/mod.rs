@@ -8,6 +8,7 @@
 //! | [`durable`] | no acknowledged write is lost, all members end alike | client history, final states |
 //! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
 //! | [`watch`] | watches: ordered, unique, reliable, atomic, resumable, bookmarkable | what they were told, client history, applied entries |
+//! | [`lease`] | leases and the keys that go with them are strictly serializable, and end in time and not before | client history, applied entries |
 //! | [`read_latency`] | a ReadIndex read waits for nobody's disk | client history |
 //! | [`lease_hazard`] | none: it takes lease reads for serializable ones where clocks drift beyond what was declared | client history |
 //! | [`staleness`] | none: it counts the stale reads of each path | client history |
@@ -19,6 +20,7 @@
 pub mod durable;
 pub mod election;
 pub mod generate;
+pub mod lease;
 pub mod lease_hazard;
 pub mod linearizable;
 pub mod read_latency;

@@ -113,7 +113,16 @@ mod tests {
     }
 
     fn entry(index: u64, term: u64, operation: u64, revision: i64, changed: bool) -> AppliedEntry {
-        AppliedEntry { index, term, operation, revision, changed, compacted: false, digest: revision as u64 }
+        AppliedEntry {
+            index,
+            term,
+            operation,
+            revision,
+            changed,
+            compacted: false,
+            lease: None,
+            digest: revision as u64,
+        }
     }
 
     fn judge(members: &[&[AppliedEntry]]) -> Result<(), Violation> {

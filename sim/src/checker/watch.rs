@@ -397,6 +397,7 @@ mod tests {
                 revision: if compacted { 5 } else { index as i64 + 1 },
                 changed: !compacted,
                 compacted,
+                lease: None,
                 digest: 0,
             });
         }

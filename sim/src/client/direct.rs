@@ -42,6 +42,11 @@ fn encode(request: &Request) -> (&'static str, Bytes) {
         Request::DeleteRange(message) => ("/etcdserverpb.KV/DeleteRange", message.encode_to_vec().into()),
         Request::Txn(message) => ("/etcdserverpb.KV/Txn", message.encode_to_vec().into()),
         Request::Compact(message) => ("/etcdserverpb.KV/Compact", message.encode_to_vec().into()),
+        Request::LeaseGrant(message) => ("/etcdserverpb.Lease/LeaseGrant", message.encode_to_vec().into()),
+        Request::LeaseRevoke(message) => ("/etcdserverpb.Lease/LeaseRevoke", message.encode_to_vec().into()),
+        Request::LeaseKeepAlive(message) => ("/etcdserverpb.Lease/LeaseKeepAlive", message.encode_to_vec().into()),
+        Request::LeaseTimeToLive(message) => ("/etcdserverpb.Lease/LeaseTimeToLive", message.encode_to_vec().into()),
+        Request::LeaseLeases(message) => ("/etcdserverpb.Lease/LeaseLeases", message.encode_to_vec().into()),
     }
 }
 
@@ -56,5 +61,10 @@ fn decode(request: &Request, body: Bytes) -> Response {
         Request::DeleteRange(_) => Response::DeleteRange(message(body)),
         Request::Txn(_) => Response::Txn(message(body)),
         Request::Compact(_) => Response::Compact(message(body)),
+        Request::LeaseGrant(_) => Response::LeaseGrant(message(body)),
+        Request::LeaseRevoke(_) => Response::LeaseRevoke(message(body)),
+        Request::LeaseKeepAlive(_) => Response::LeaseKeepAlive(message(body)),
+        Request::LeaseTimeToLive(_) => Response::LeaseTimeToLive(message(body)),
+        Request::LeaseLeases(_) => Response::LeaseLeases(message(body)),
     }
 }

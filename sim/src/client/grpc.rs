@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 
+use futures_util::stream;
 use madsim::runtime::NodeHandle;
 use seedbed_core::api::Context;
 use seedbed_core::grpc::Channel;
 use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::kv_client::KvClient;
+use seedbed_proto::etcdserverpb::lease_client::LeaseClient;
+use seedbed_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower_service::Service;
@@ -47,7 +50,8 @@ impl Grpc {
             }
         };
         // What a member answers may be larger than what tonic takes from a stranger.
-        let mut kv = KvClient::new(channel).max_decoding_message_size(usize::MAX);
+        let mut kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+        let mut lease = LeaseClient::new(channel).max_decoding_message_size(usize::MAX);
         match request {
             Request::Range(message) => answer(kv.range(tagged(context, message)).await, Response::Range),
             Request::Put(message) => answer(kv.put(tagged(context, message)).await, Response::Put),
@@ -56,6 +60,19 @@ impl Grpc {
             }
             Request::Txn(message) => answer(kv.txn(tagged(context, message)).await, Response::Txn),
             Request::Compact(message) => answer(kv.compact(tagged(context, message)).await, Response::Compact),
+            Request::LeaseGrant(message) => {
+                answer(lease.lease_grant(tagged(context, message)).await, Response::LeaseGrant)
+            }
+            Request::LeaseRevoke(message) => {
+                answer(lease.lease_revoke(tagged(context, message)).await, Response::LeaseRevoke)
+            }
+            Request::LeaseKeepAlive(message) => answer(kept_alive(&mut lease, message).await, Response::LeaseKeepAlive),
+            Request::LeaseTimeToLive(message) => {
+                answer(lease.lease_time_to_live(tagged(context, message)).await, Response::LeaseTimeToLive)
+            }
+            Request::LeaseLeases(message) => {
+                answer(lease.lease_leases(tagged(context, message)).await, Response::LeaseLeases)
+            }
         }
     }
 
@@ -73,6 +90,27 @@ impl Grpc {
         let channel = connecting.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.channels.insert(member, channel.clone());
         Ok(channel)
+    }
+}
+
+/// The answer to one keep-alive, on a stream of its own, with the metadata that the stream began with.
+async fn kept_alive(
+    lease: &mut LeaseClient<Channel>,
+    message: &LeaseKeepAliveRequest,
+) -> Result<tonic::Response<LeaseKeepAliveResponse>, Status> {
+    let answered = lease.lease_keep_alive(stream::iter([*message])).await?;
+    let (metadata, mut responses, extensions) = answered.into_parts();
+    match responses.message().await {
+        Ok(Some(response)) => Ok(tonic::Response::from_parts(metadata, response, extensions)),
+        // Nothing was said about the lease: as if the connection had broken.
+        Ok(None) => Err(Status::from_error("the stream has ended without an answer".into())),
+        Err(mut status) => {
+            // What comes in the trailers lacks who it is from.
+            if let Some(incarnation) = metadata.get(wire::INCARNATION_HEADER) {
+                status.metadata_mut().insert(wire::INCARNATION_HEADER, incarnation.clone());
+            }
+            Err(status)
+        }
     }
 }
 

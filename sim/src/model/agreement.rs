@@ -22,6 +22,10 @@ pub fn difference(expected: &Response, got: &Response) -> Option<String> {
         (Response::DeleteRange(expected), Response::DeleteRange(got)) => delete_range(expected, got, false),
         (Response::Txn(expected), Response::Txn(got)) => txn(expected, got, false),
         (Response::Compact(expected), Response::Compact(got)) => header(&expected.header, &got.header, false),
+        (Response::LeaseRevoke(expected), Response::LeaseRevoke(got)) => header(&expected.header, &got.header, false),
+        (Response::LeaseGrant(expected), Response::LeaseGrant(got)) => header(&expected.header, &got.header, false)
+            .and_then(|()| equal("ID", &expected.id, &got.id))
+            .and_then(|()| equal("TTL", &expected.ttl, &got.ttl)),
         _ => Err("the answer is of another kind than the request".to_owned()),
     };
     agreement.err()

@@ -19,6 +19,9 @@ pub const TXN_OPERATIONS_MAX: usize = 128;
 /// Bytes of a request that is proposed, by default.
 pub const REQUEST_BYTES_MAX: usize = 3 << 19;
 
+/// The longest time of a lease, in seconds.
+const TTL_MAX: i64 = 9_000_000_000;
+
 /// A fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -38,6 +41,8 @@ pub enum Fault {
     EmptyOperation,
     /// More bytes than an entry of the log may have.
     TooLarge,
+    /// A lease for longer than leases may be.
+    TtlTooLarge,
 }
 
 impl Fault {
@@ -51,7 +56,13 @@ impl Fault {
                 .and_then(|()| Changes::of(&txn.success))
                 .and_then(|_| Changes::of(&txn.failure))
                 .and_then(|_| if only_reads(txn) { Ok(()) } else { size_fault(txn) }),
-            Request::Compact(_) => Ok(()),
+            Request::LeaseGrant(grant) if grant.ttl > TTL_MAX => Err(Fault::TtlTooLarge),
+            Request::Compact(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseRevoke(_)
+            | Request::LeaseKeepAlive(_)
+            | Request::LeaseTimeToLive(_)
+            | Request::LeaseLeases(_) => Ok(()),
         };
         found.err()
     }
@@ -66,6 +77,7 @@ impl Fault {
             Fault::InvalidSortOption => "etcdserver: invalid sort option",
             Fault::EmptyOperation => "etcdserver: key not found",
             Fault::TooLarge => "etcdserver: request is too large",
+            Fault::TtlTooLarge => return (Code::OutOfRange, "etcdserver: too large lease TTL"),
         };
         (Code::InvalidArgument, message)
     }

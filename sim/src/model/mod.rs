@@ -13,10 +13,12 @@
 //!   revision 4: put a      a: [2: v1] [3: gone] [4: v1]        version counts from 1 in each life
 //! ```
 //!
-//! Which leases exist is not known here: a request that names one may succeed, and may be refused for want of it.
+//! Which leases exist is known only to a model that [follows](Kv::following_leases) them, in the order of the log. To any
+//! other one a request that names a lease may succeed, and may be refused for want of it.
 
 mod agreement;
 mod fault;
+mod leases;
 mod range;
 mod refusal;
 mod txn;
@@ -33,6 +35,7 @@ use seedbed_proto::mvccpb::KeyValue;
 
 pub use self::agreement::difference;
 pub use self::fault::{Fault, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX};
+pub use self::leases::Leases;
 pub use self::refusal::{Refusal, Refusals};
 pub use self::txn::oldest_read;
 use crate::history::{Outcome, Request, Response};
@@ -92,11 +95,13 @@ pub struct Kv {
     keys: BTreeMap<Bytes, Vec<Version>>,
     /// The revision and the key of each change, in order.
     changes: Vec<(i64, Bytes)>,
+    /// The leases, if they are followed.
+    leases: Option<Leases>,
 }
 
 impl Default for Kv {
     fn default() -> Self {
-        Kv { revision: FIRST_REVISION, compacted: -1, keys: BTreeMap::new(), changes: Vec::new() }
+        Kv { revision: FIRST_REVISION, compacted: -1, keys: BTreeMap::new(), changes: Vec::new(), leases: None }
     }
 }
 
@@ -118,7 +123,8 @@ impl Kv {
 
     /// Carries out a request: what it answers, or all the reasons to refuse it.
     pub fn apply(&mut self, request: &Request) -> Result<Response, Refusals> {
-        let refusals = self.refusals_at(request, self.revision, self.compacted).compelling();
+        let refusals = self.refusals_at(request, self.revision, self.compacted);
+        let refusals = if self.leases.is_some() { refusals } else { refusals.compelling() };
         if !refusals.is_empty() {
             return Err(refusals);
         }
@@ -134,6 +140,11 @@ impl Kv {
             Request::Compact(compact) => {
                 self.compacted = compact.revision;
                 Response::Compact(CompactionResponse::default())
+            }
+            Request::LeaseGrant(grant) => Response::LeaseGrant(self.grant(grant)),
+            Request::LeaseRevoke(revoke) => Response::LeaseRevoke(self.revoke(revoke.id, &mut changed)),
+            Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::LeaseLeases(_) => {
+                panic!("what is left of a lease is the clock's matter, and not the model's: {request}")
             }
         };
         self.revision += i64::from(changed);
@@ -175,7 +186,8 @@ impl Kv {
         self.changes.iter().map(changed).collect()
     }
 
-    /// What etcd answers, to the letter, if there are no leases.
+    /// What etcd answers, to the letter, if there are no leases or they are followed. None of these ends by itself, and all of
+    /// their time is left.
     pub fn answer(&mut self, request: &Request) -> Outcome {
         if let Some(fault) = Fault::of(request) {
             return fault.outcome();
@@ -183,7 +195,8 @@ impl Kv {
         if let Some(refusal) = self.refusals_at(request, self.revision, self.compacted).first() {
             return refusal.outcome();
         }
-        Outcome::Ok(self.apply(request).expect("there is no reason to refuse it"))
+        let told = self.told_of_leases(request);
+        Outcome::Ok(told.unwrap_or_else(|| self.apply(request).expect("there is no reason to refuse it")))
     }
 
     /// What a member that stands at `revision` and has compacted nothing answers to a range.
@@ -202,7 +215,7 @@ impl Kv {
     pub fn refusals_at(&self, request: &Request, revision: i64, compacted: i64) -> Refusals {
         match request {
             Request::Range(range) => read_refusals(range.revision, revision, compacted),
-            Request::Put(put) => lease_refusal(put).into_iter().chain(self.key_refusal(put, revision)).collect(),
+            Request::Put(put) => self.lease_refusal(put).into_iter().chain(self.key_refusal(put, revision)).collect(),
             Request::DeleteRange(_) => Refusals::NONE,
             Request::Txn(txn) => self.txn_refusals(txn, &self.branch(txn, revision), revision, compacted),
             Request::Compact(CompactionRequest { revision: at, .. }) if *at <= compacted => Refusal::Compacted.into(),
@@ -210,6 +223,13 @@ impl Kv {
                 Refusal::FutureRevision.into()
             }
             Request::Compact(_) => Refusals::NONE,
+            Request::LeaseGrant(grant) if self.may_lack(grant.id, false) => Refusal::LeaseExists.into(),
+            Request::LeaseRevoke(revoke) if self.may_lack(revoke.id, true) => Refusal::LeaseNotFound.into(),
+            Request::LeaseGrant(_)
+            | Request::LeaseRevoke(_)
+            | Request::LeaseKeepAlive(_)
+            | Request::LeaseTimeToLive(_)
+            | Request::LeaseLeases(_) => Refusals::NONE,
         }
     }
 
@@ -251,27 +271,28 @@ impl Kv {
         self.visit(&delete.key, &delete.range_end, now, |key, version| {
             doomed.push((key.clone(), delete.prev_kv.then(|| version.key_value(key))));
         });
-        let modified = self.revision + 1;
         let deleted = doomed.len() as i64;
         let mut prev_kvs = Vec::new();
         for (key, previous) in doomed {
-            let gone = Version { modified, created: 0, version: 0, lease: 0, value: Bytes::new() };
-            self.keys.get_mut(&key).expect("a live key has versions").push(gone);
             prev_kvs.extend(previous);
-            self.changes.push((modified, key));
-            *changed = true;
+            self.delete(key, changed);
         }
         DeleteRangeResponse { header: header(self.revision + i64::from(*changed)), deleted, prev_kvs }
+    }
+
+    /// Deletes a key that lives.
+    fn delete(&mut self, key: Bytes, changed: &mut bool) {
+        let modified = self.revision + 1;
+        let gone = Version { modified, created: 0, version: 0, lease: 0, value: Bytes::new() };
+        self.keys.get_mut(&key).expect("a live key has versions").push(gone);
+        self.changes.push((modified, key));
+        *changed = true;
     }
 }
 
 /// A header, of which a client's view of the store depends on the revision alone.
 fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..Default::default() })
-}
-
-fn lease_refusal(put: &PutRequest) -> Option<Refusal> {
-    (put.lease != 0).then_some(Refusal::LeaseNotFound)
 }
 
 /// The reasons to refuse a read at revision `at` (0: the current one).

@@ -15,14 +15,21 @@ pub enum Refusal {
     FutureRevision,
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     KeyNotFound,
-    /// The lease to attach does not exist.
+    /// There is no such lease.
     LeaseNotFound,
+    /// There is a lease of that number already.
+    LeaseExists,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Refusal; 4] =
-        [Refusal::Compacted, Refusal::FutureRevision, Refusal::KeyNotFound, Refusal::LeaseNotFound];
+    pub const ALL: [Refusal; 5] = [
+        Refusal::Compacted,
+        Refusal::FutureRevision,
+        Refusal::KeyNotFound,
+        Refusal::LeaseNotFound,
+        Refusal::LeaseExists,
+    ];
 
     fn status(self) -> (Code, &'static str) {
         match self {
@@ -30,6 +37,7 @@ impl Refusal {
             Refusal::FutureRevision => (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
             Refusal::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
             Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+            Refusal::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         }
     }
 
@@ -66,9 +74,9 @@ impl Refusals {
         self.0.contains(&Some(refusal))
     }
 
-    /// Those for which a store must refuse. A lease may exist without the model knowing it.
+    /// Those for which a store must refuse, whichever leases there are.
     pub fn compelling(self) -> Refusals {
-        self.iter().filter(|refusal| *refusal != Refusal::LeaseNotFound).collect()
+        self.iter().filter(|refusal| !matches!(refusal, Refusal::LeaseNotFound | Refusal::LeaseExists)).collect()
     }
 
     /// The one that etcd names.

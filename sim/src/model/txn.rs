@@ -8,7 +8,7 @@ use seedbed_proto::etcdserverpb::{
     Compare, DeleteRangeRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse, request_op, response_op,
 };
 
-use super::{Kv, Refusal, Refusals, Version, header, lease_refusal, read_refusals};
+use super::{Kv, Refusal, Refusals, Version, header, read_refusals};
 use crate::history::{Request, Response};
 
 /// Which way a txn goes. Every compare, nested ones too, sees the store as it was before the txn.
@@ -78,7 +78,7 @@ impl Kv {
         visit_operations(txn, branch, &mut |operation| match operation {
             // Unlike a put on its own, this one is refused for want of its key before it is for want of its lease.
             request_op::Request::RequestPut(put) => {
-                let refusals = self.key_refusal(put, revision).into_iter().chain(lease_refusal(put));
+                let refusals = self.key_refusal(put, revision).into_iter().chain(self.lease_refusal(put));
                 of_puts |= refusals.collect();
             }
             request_op::Request::RequestRange(range) => {

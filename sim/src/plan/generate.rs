@@ -10,8 +10,8 @@ use rand_pcg::Pcg64;
 use super::scenario::{Family, FamilyKind, FaultRanges, LinkAim, Scenario, Span, WatchRanges, WorkloadRanges};
 use super::validate::Downtime;
 use super::{
-    ClusterPlan, DiskPlan, Fault, FaultKind, LinkSet, Mix, NetworkPlan, Part, Plan, Target, VERSION, WatchPlan,
-    WorkloadPlan,
+    ClusterPlan, DiskPlan, Fault, FaultKind, LeasePlan, LinkSet, Mix, NetworkPlan, Part, Plan, Target, VERSION,
+    WatchPlan, WorkloadPlan,
 };
 use crate::rng::{self, Draw as _};
 
@@ -43,6 +43,10 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         keep_entries: d.within(ranges.keep_entries),
         segment_bytes: d.within(ranges.segment_bytes),
         lease_drift_ppm: ranges.lease_drift_ppm.map(|span| draw("lease").within_u32(span)),
+        lease_checkpoint_ms: ranges.lease_checkpoint_ms.and_then(|span| {
+            let d = &mut draw("lease-checkpoint");
+            d.chance(50).then(|| d.within(span))
+        }),
     };
 
     let d = &mut draw("network");
@@ -107,7 +111,17 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Dra
             compact: d.within_u32(weights.compact),
             get_log: d.within_u32(weights.get_log),
             get_lease: d.within_u32(weights.get_lease),
+            lease_grant: d.within_u32(weights.lease_grant),
+            lease_revoke: d.within_u32(weights.lease_revoke),
+            lease_keep_alive: d.within_u32(weights.lease_keep_alive),
+            lease_time_to_live: d.within_u32(weights.lease_time_to_live),
+            lease_list: d.within_u32(weights.lease_list),
         },
+        leases: ranges.leases.map(|ranges| LeasePlan {
+            numbers: d.within_u32(ranges.numbers),
+            ttl_s: d.band(ranges.ttl_s, ranges.more_s),
+            leased_percent: d.within_u32(ranges.leased_percent),
+        }),
         script: None,
     }
 }
@@ -383,7 +397,7 @@ impl Draw {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::scenario::{Aim, ClusterRanges, DiskRanges, MixRanges, NetworkRanges};
+    use super::super::scenario::{Aim, ClusterRanges, DiskRanges, LeaseRanges, MixRanges, NetworkRanges};
     use super::*;
 
     const CALM: &[Family] = &[];
@@ -418,6 +432,7 @@ mod tests {
                 keep_entries: [10, 100],
                 segment_bytes: [16384, 65536],
                 lease_drift_ppm: Some([0, 1000]),
+                lease_checkpoint_ms: Some([200, 1000]),
             },
             network: NetworkRanges { latency_us: [100, 500], jitter_us: [0, 1500], loss_permille: [0, 5] },
             disk: DiskRanges { sync_us: [200, 1000], jitter_us: [0, 2000] },
@@ -429,6 +444,7 @@ mod tests {
                 value_bytes: [16, 256],
                 timeout_ms: [400, 2000],
                 think_thirds: 2,
+                leases: Some(LeaseRanges { numbers: [1, 3], ttl_s: [1, 2], more_s: [0, 2], leased_percent: [0, 50] }),
                 mix: MixRanges {
                     get: [1, 30],
                     get_serializable: [0, 10],
@@ -439,6 +455,11 @@ mod tests {
                     compact: [0, 2],
                     get_log: [0, 5],
                     get_lease: [0, 5],
+                    lease_grant: [0, 4],
+                    lease_revoke: [0, 4],
+                    lease_keep_alive: [0, 4],
+                    lease_time_to_live: [0, 4],
+                    lease_list: [0, 4],
                 },
             },
             watch: Some(WatchRanges {

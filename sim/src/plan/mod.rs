@@ -15,8 +15,8 @@ use seedbed_core::runtime::CrashPoint;
 use serde::{Deserialize, Serialize};
 
 pub use self::scenario::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LinkAim, MixRanges, NetworkRanges, Scenario, Span,
-    WatchRanges, WorkloadRanges,
+    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, LinkAim, MixRanges, NetworkRanges,
+    Scenario, Span, WatchRanges, WorkloadRanges,
 };
 pub use self::validate::PlanError;
 
@@ -82,6 +82,19 @@ impl Plan {
             || self.faults.iter().any(|fault| fault.fault.newcomer() == Some(member))
     }
 
+    /// How wrong clocks may be by which leases end: parts in a million of any time, and nanoseconds on top.
+    pub fn clock_error(&self) -> (u64, u64) {
+        let (mut drift_ppm, mut jumps_ms) = (0, 0);
+        for fault in &self.faults {
+            match fault.fault {
+                FaultKind::Drift { ppm, .. } => drift_ppm = drift_ppm.max(ppm.unsigned_abs()),
+                FaultKind::Jump { by_ms, .. } => jumps_ms += by_ms,
+                _ => {}
+            }
+        }
+        (drift_ppm, jumps_ms * 1_000_000)
+    }
+
     /// Whether the medium of some disk is damaged.
     pub fn damages_disks(&self) -> bool {
         self.faults.iter().any(|fault| fault.fault.damages().is_some())
@@ -108,6 +121,9 @@ pub struct ClusterPlan {
     /// lets one drift further, lease reads are promised nothing: stale ones are counted, and are no violation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_drift_ppm: Option<u32>,
+    /// How often what is left of leases is noted in the log; never, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_checkpoint_ms: Option<u64>,
 }
 
 /// The network in fair weather, the same for each link.
@@ -149,11 +165,26 @@ pub struct WorkloadPlan {
     pub timeout_ms: u64,
     /// How often each kind of operation is drawn.
     pub mix: Mix,
+    /// The leases that clients grant, keep and attach keys to; none, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leases: Option<LeasePlan>,
     /// Which of the operations that clients would draw are carried out, and when, in the order of their times; all of
     /// them, one after the other, if it is left out. With a script `operations` is its length, and `think_ms` is not
     /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Vec<Step>>,
+}
+
+/// What clients do with leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeasePlan {
+    /// How many numbers of leases clients have in common, from 1. A grant may find that there is one already.
+    pub numbers: u32,
+    /// For how long leases are asked for, least and greatest, in seconds.
+    pub ttl_s: [u64; 2],
+    /// Of a hundred puts, how many have a lease.
+    pub leased_percent: u32,
 }
 
 /// Clients that watch, and how members serve them.
@@ -207,6 +238,16 @@ pub struct Mix {
     pub get_log: u32,
     /// Linearizable read of one key, by the leader's lease.
     pub get_lease: u32,
+    /// Grant of a lease.
+    pub lease_grant: u32,
+    /// Revocation of a lease.
+    pub lease_revoke: u32,
+    /// Keep-alive of a lease.
+    pub lease_keep_alive: u32,
+    /// Question how long a lease lives, and with which keys.
+    pub lease_time_to_live: u32,
+    /// List of all leases.
+    pub lease_list: u32,
 }
 
 /// Something that goes wrong for a while.

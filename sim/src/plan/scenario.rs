@@ -58,6 +58,8 @@ pub struct ClusterRanges {
     pub segment_bytes: Span,
     /// What clocks are declared to drift at most, in parts in a million, where lease reads are offered.
     pub lease_drift_ppm: Option<Span>,
+    /// How often what is left of leases is noted in the log, in half of the seeds.
+    pub lease_checkpoint_ms: Option<Span>,
 }
 
 /// What the network is drawn from.
@@ -101,6 +103,20 @@ pub struct WorkloadRanges {
     pub think_thirds: u64,
     /// How often each kind of operation is drawn.
     pub mix: MixRanges,
+    /// What clients do with leases, if they do anything.
+    pub leases: Option<LeaseRanges>,
+}
+
+/// What leases are drawn from.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields of LeasePlan, where they are explained")]
+pub struct LeaseRanges {
+    pub numbers: Span,
+    /// The shortest that is asked for, in seconds.
+    pub ttl_s: Span,
+    /// What the longest adds to it.
+    pub more_s: Span,
+    pub leased_percent: Span,
 }
 
 /// What watching is drawn from.
@@ -126,6 +142,11 @@ pub struct MixRanges {
     pub compact: Span,
     pub get_log: Span,
     pub get_lease: Span,
+    pub lease_grant: Span,
+    pub lease_revoke: Span,
+    pub lease_keep_alive: Span,
+    pub lease_time_to_live: Span,
+    pub lease_list: Span,
 }
 
 /// What faults are drawn from.

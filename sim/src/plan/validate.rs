@@ -28,7 +28,7 @@ use seedbed_core::runtime::Mutant;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ClusterPlan, Fault, FaultKind, LinkSet, Plan, Span, Target, VERSION, WatchPlan, WorkloadPlan};
+use super::{ClusterPlan, Fault, FaultKind, LeasePlan, LinkSet, Plan, Span, Target, VERSION, WatchPlan, WorkloadPlan};
 
 /// Time in a plan ends here: a day, in which no sum of two times overflows.
 const TIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -41,6 +41,9 @@ const CLIENTS_MAX: u64 = 10_000;
 const OPERATIONS_MAX: u64 = 10_000_000;
 const KEYS_MAX: u64 = 1_000_000;
 const WATCHERS_MAX: u64 = 1000;
+const LEASES_MAX: u64 = 1_000_000;
+/// A run waits in the end until all leases have ended.
+const TTL_S_MAX: u64 = 60 * 60;
 const WATCH_SIZE_MAX: u64 = 1 << 30;
 /// A request is at most 1.5 MiB in etcd.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
@@ -282,7 +285,8 @@ impl ClusterPlan {
         within("cluster.snapshot_entries", self.snapshot_entries, 1, ENTRIES_MAX)?;
         within("cluster.keep_entries", self.keep_entries, 0, ENTRIES_MAX)?;
         within("cluster.segment_bytes", self.segment_bytes, 1, SEGMENT_BYTES_MAX)?;
-        within("cluster.lease_drift_ppm", self.lease_drift_ppm.unwrap_or(0), 0, DRIFT_PPM_MAX)
+        within("cluster.lease_drift_ppm", self.lease_drift_ppm.unwrap_or(0), 0, DRIFT_PPM_MAX)?;
+        within("cluster.lease_checkpoint_ms", self.lease_checkpoint_ms.unwrap_or(1), 1, TIME_MS_MAX)
     }
 }
 
@@ -312,10 +316,23 @@ impl WorkloadPlan {
             mix.get_log,
             mix.get_lease,
         ];
-        let sum = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>();
+        let of_leases =
+            [mix.lease_grant, mix.lease_revoke, mix.lease_keep_alive, mix.lease_time_to_live, mix.lease_list];
+        let sum = weights.iter().chain(&of_leases).map(|weight| u64::from(*weight)).sum::<u64>();
         ensure((1..=u64::from(u32::MAX)).contains(&sum), "workload.mix", || {
             format!("the weights add up to {sum}, which is not within 1..={}", u32::MAX)
-        })
+        })?;
+        let has_leases = self.leases.is_some() || of_leases.iter().all(|weight| *weight == 0);
+        ensure(has_leases, "workload.mix", || "there are operations of leases, but no workload.leases".to_owned())?;
+        self.leases.as_ref().map_or(Ok(()), LeasePlan::validate)
+    }
+}
+
+impl LeasePlan {
+    fn validate(&self) -> Result<(), PlanError> {
+        within("workload.leases.numbers", self.numbers, 1, LEASES_MAX)?;
+        band("workload.leases.ttl_s", self.ttl_s, TTL_S_MAX)?;
+        within("workload.leases.leased_percent", self.leased_percent, 0, 100)
     }
 }
 

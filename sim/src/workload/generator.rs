@@ -6,11 +6,12 @@ use seedbed_core::read::ReadPath;
 use seedbed_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use seedbed_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use seedbed_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
 };
 
 use crate::history::{Ask, Request, Response, value_of};
-use crate::plan::{Mix, WorkloadPlan};
+use crate::plan::{LeasePlan, Mix, WorkloadPlan};
 use crate::rng::Draw;
 
 /// Draws the requests of one client.
@@ -23,6 +24,9 @@ pub struct Generator {
     seen: i64,
     /// The last value that it has seen.
     value: Bytes,
+    leases: Option<LeasePlan>,
+    /// The last lease whose number a member has chosen.
+    own_lease: i64,
 }
 
 impl Generator {
@@ -35,6 +39,8 @@ impl Generator {
             mix: plan.mix.clone(),
             seen: 1,
             value: Bytes::new(),
+            leases: plan.leases,
+            own_lease: 1,
         }
     }
 
@@ -47,12 +53,32 @@ impl Generator {
         {
             self.value = kv.value.clone();
         }
+        if let Response::LeaseGrant(granted) = response
+            && self.leases.is_some_and(|leases| granted.id > i64::from(leases.numbers))
+        {
+            self.own_lease = granted.id;
+        }
     }
 
     /// What an operation asks; what it writes carries the operation's number.
     pub fn ask(&mut self, operation: u64) -> Ask {
-        let Mix { get, get_serializable, range, put, delete, txn, compact, get_log, get_lease } = self.mix.clone();
-        let weights = [get, get_serializable, range, put, delete, txn, compact, get_log, get_lease];
+        let mix = &self.mix;
+        let weights = [
+            mix.get,
+            mix.get_serializable,
+            mix.range,
+            mix.put,
+            mix.delete,
+            mix.txn,
+            mix.compact,
+            mix.get_log,
+            mix.get_lease,
+            mix.lease_grant,
+            mix.lease_revoke,
+            mix.lease_keep_alive,
+            mix.lease_time_to_live,
+            mix.lease_list,
+        ];
         let total: u32 = weights.iter().sum();
         let mut drawn = self.rng.between(0, u64::from(total.max(1)) - 1) as u32;
         let kind = weights.iter().position(|weight| match drawn.checked_sub(*weight) {
@@ -74,6 +100,13 @@ impl Generator {
             Some(3) => Request::Put(self.put(operation)),
             Some(4) => Request::DeleteRange(self.delete()),
             Some(5) => Request::Txn(self.txn(operation)),
+            Some(9) => Request::LeaseGrant(self.grant()),
+            Some(10) => Request::LeaseRevoke(LeaseRevokeRequest { id: self.lease() }),
+            Some(11) => Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: self.lease() }),
+            Some(12) => {
+                Request::LeaseTimeToLive(LeaseTimeToLiveRequest { id: self.lease(), keys: self.rng.chance(700) })
+            }
+            Some(13) => Request::LeaseLeases(LeaseLeasesRequest {}),
             Some(_) => Request::Compact(CompactionRequest {
                 // Now and then one that is still to come.
                 revision: self.seen + 4 - self.rng.between(0, 44).min(self.seen as u64) as i64,
@@ -151,7 +184,27 @@ impl Generator {
             request.value = value_of(operation, self.value_bytes);
         }
         request.ignore_lease = self.rng.chance(30);
+        if let Some(leases) = self.leases
+            && self.rng.chance(leases.leased_percent * 10)
+            && !request.ignore_lease
+        {
+            request.lease = self.lease();
+        }
         request
+    }
+
+    /// One of those that clients have in common, or its own.
+    fn lease(&mut self) -> i64 {
+        let numbers = self.leases.map_or(1, |leases| leases.numbers);
+        let common = self.rng.between(1, u64::from(numbers)) as i64;
+        if self.rng.chance(200) { self.own_lease } else { common }
+    }
+
+    fn grant(&mut self) -> LeaseGrantRequest {
+        let leases = self.leases.expect("a valid plan that grants leases says which");
+        let [least, most] = leases.ttl_s;
+        let (id, ttl) = (self.rng.between(1, u64::from(leases.numbers)) as i64, self.rng.between(least, most) as i64);
+        LeaseGrantRequest { id: if self.rng.chance(150) { 0 } else { id }, ttl }
     }
 
     fn delete(&mut self) -> DeleteRangeRequest {
@@ -201,7 +254,7 @@ impl Generator {
             1 => (CompareTarget::Create, TargetUnion::CreateRevision(self.past())),
             2 => (CompareTarget::Mod, TargetUnion::ModRevision(self.past())),
             3 => (CompareTarget::Value, TargetUnion::Value(self.value.clone())),
-            _ => (CompareTarget::Lease, TargetUnion::Lease(0)),
+            _ => (CompareTarget::Lease, TargetUnion::Lease(if self.leases.is_some() { self.lease() } else { 0 })),
         };
         Compare { result: result as i32, target: target as i32, key, range_end, target_union: Some(union) }
     }
@@ -225,6 +278,7 @@ mod tests {
             Request::DeleteRange(delete) => format!("delete {:?} {:?}", delete.key, delete.range_end),
             Request::Txn(txn) => format!("txn {} {} {}", txn.compare.len(), txn.success.len(), txn.failure.len()),
             Request::Compact(_) => "compact".to_owned(),
+            other => format!("{other}"),
         }
     }
 

@@ -12,6 +12,7 @@ use madsim::time::{sleep, timeout};
 use prost::Message;
 use seedbed_core::api::{Context, Limits};
 use seedbed_core::auto_compaction::AutoCompaction;
+use seedbed_core::lease::LeaseOptions;
 use seedbed_core::members::{Attributes, Directory};
 use seedbed_core::mvcc;
 use seedbed_core::node::{Node, NodeOptions, StartError};
@@ -72,6 +73,7 @@ impl Members {
             directory: Directory::default(),
             auto_compaction: AutoCompaction::default(),
             watch: WatchOptions::default(),
+            lease: LeaseOptions::default(),
         };
         adjust(&mut options);
         let network = Network::new(Weather { latency_us: [200, 1_000], loss_permille: 0 });

@@ -7,6 +7,7 @@ use openraft::testing::log::{StoreBuilder, Suite as LogSuite};
 
 use super::{Suite, World};
 use crate::compactor::Compactor;
+use crate::lease::Deadlines;
 use crate::mvcc::{self, Store};
 use crate::raft::{LogStore, NodeId, StateMachine, TypeConfig};
 use crate::runtime::{Disk, Host, Runtime};
@@ -40,8 +41,13 @@ impl<R: Runtime> StoreBuilder<TypeConfig<R>, LogStore<R>, StateMachine<R>> for S
         let log = LogStore::open(self.disk.clone(), &wal, self.node, WalOptions::default());
         let log = log.await.expect("an empty log opens");
         let store = Store::open(&self.disk, &store, mvcc::Options::default()).await.expect("an empty store opens");
-        let machine =
-            StateMachine::new(self.node, store.clone(), log.clone(), Compactor::start(store, Stop::default()));
+        let machine = StateMachine::new(
+            self.node,
+            store.clone(),
+            log.clone(),
+            Compactor::start(store, Stop::default()),
+            Deadlines::default(),
+        );
         Ok(((), log, machine.expect("an empty store has no progress to misread")))
     }
 }

@@ -28,7 +28,13 @@ impl Footprint {
             Request::Put(put) => self.span(&put.key, &Bytes::new()),
             Request::DeleteRange(delete) => self.span(&delete.key, &delete.range_end),
             Request::Txn(txn) => self.add_txn(txn),
-            Request::Compact(_) => {}
+            // Its keys are whichever have it.
+            Request::LeaseRevoke(_) => self.span(&Bytes::from_static(b"\0"), &Bytes::from_static(b"\0")),
+            Request::Compact(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseKeepAlive(_)
+            | Request::LeaseTimeToLive(_)
+            | Request::LeaseLeases(_) => {}
         }
     }
 
@@ -117,7 +123,12 @@ pub(super) fn shown<'a>(response: &'a Response, visit: &mut impl FnMut(&'a KeyVa
         Response::Put(put) => put.prev_kv.iter().for_each(visit),
         Response::DeleteRange(delete) => delete.prev_kvs.iter().for_each(visit),
         Response::Txn(txn) => shown_by_txn(txn, visit),
-        Response::Compact(_) => {}
+        Response::Compact(_)
+        | Response::LeaseGrant(_)
+        | Response::LeaseRevoke(_)
+        | Response::LeaseKeepAlive(_)
+        | Response::LeaseTimeToLive(_)
+        | Response::LeaseLeases(_) => {}
     }
 }
 

@@ -42,7 +42,8 @@ const JUDGE: &str = "linearizable";
 /// No operation.
 const NOBODY: u32 = u32::MAX;
 
-/// What the applied log says of operations of unknown outcome that changed a key or compacted.
+/// What the applied log says of operations of unknown outcome that changed a key or compacted, and of answered revocations
+/// that changed a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placements {
     /// The store's revision after each, by operation number.
@@ -55,7 +56,9 @@ impl Placements {
         let unknown: BTreeMap<u64, &Request> = history
             .operations
             .iter()
-            .filter(|operation| operation.outcome == Outcome::Unknown)
+            .filter(|operation| {
+                operation.outcome == Outcome::Unknown || matches!(operation.request, Request::LeaseRevoke(_))
+            })
             .map(|operation| (operation.id, &operation.request))
             .collect();
         let revisions = entries
@@ -90,12 +93,12 @@ pub struct Checked {
 
 /// Judges a history. `evidence` speeds up the search for operations of unknown outcome.
 pub fn check(history: &History, evidence: Option<&Placements>) -> Result<Checked, Violation> {
-    Subject::of(&history.operations, false)?.judge(evidence)
+    Subject::of(&history.operations, false, evidence)?.judge(evidence)
 }
 
 /// Judges a history with its serializable reads, which have to show a state of the store, but at no certain time.
 pub(super) fn check_with_serializable(history: &History, evidence: Option<&Placements>) -> Result<Checked, Violation> {
-    Subject::of(&history.operations, true)?.judge(evidence)
+    Subject::of(&history.operations, true, evidence)?.judge(evidence)
 }
 
 /// The part that an operation plays.
@@ -150,8 +153,13 @@ struct Subject<'h> {
 }
 
 impl<'h> Subject<'h> {
-    fn of(operations: &'h [Operation], with_serializable: bool) -> Result<Self, Violation> {
-        let roles: Vec<Role> = operations.iter().map(|operation| role(operation, with_serializable)).collect();
+    fn of(
+        operations: &'h [Operation],
+        with_serializable: bool,
+        evidence: Option<&Placements>,
+    ) -> Result<Self, Violation> {
+        let mut roles: Vec<Role> = operations.iter().map(|operation| role(operation, with_serializable)).collect();
+        settle_revocations(operations, &mut roles, evidence);
         let mut makers = 0;
         let (mut top, mut top_place) = (FIRST_REVISION, 0);
         for (place, role) in roles.iter().enumerate() {
@@ -248,15 +256,47 @@ fn role(operation: &Operation, with_serializable: bool) -> Role {
                 (Response::Put(_), _) => Role::Write(revision),
                 (Response::DeleteRange(response), _) if response.deleted > 0 => Role::Write(revision),
                 (Response::Txn(response), _) if has_written(response) => Role::Write(revision),
+                // The end of a lease is a deletion of keys; what else there is to leases is for the judge `lease`.
+                (Response::LeaseRevoke(_), _) => Role::Read(revision),
+                (
+                    Response::LeaseGrant(_)
+                    | Response::LeaseKeepAlive(_)
+                    | Response::LeaseTimeToLive(_)
+                    | Response::LeaseLeases(_),
+                    _,
+                ) => Role::Mute,
                 _ => Role::Read(revision),
             }
         }
+        Outcome::Failed { .. } if operation.request.is_of_leases() => Role::Mute,
         Outcome::Failed { code, message } => Refusal::of(*code, message).map_or(Role::Mute, Role::Refused),
         Outcome::Unknown => match &operation.request {
             Request::Compact(_) => Role::UnknownCompaction,
             request if request.may_write() => Role::UnknownWrite,
             _ => Role::Mute,
         },
+    }
+}
+
+/// An answer to a revocation does not say whether there were keys to delete. Evidence does; without it, a revocation has made
+/// the revision that it names if nobody else says so.
+fn settle_revocations(operations: &[Operation], roles: &mut [Role], evidence: Option<&Placements>) {
+    let revocation = |operation: &Operation| matches!(operation.request, Request::LeaseRevoke(_));
+    if !operations.iter().any(revocation) {
+        return;
+    }
+    let mut made: BTreeSet<i64> =
+        roles.iter().filter_map(|role| if let Role::Write(revision) = role { Some(*revision) } else { None }).collect();
+    for (operation, role) in operations.iter().zip(roles) {
+        if let Role::Read(revision) = *role
+            && revocation(operation)
+        {
+            let writes = match evidence {
+                Some(evidence) => evidence.revisions.contains_key(&operation.id),
+                None => revision > FIRST_REVISION && made.insert(revision),
+            };
+            *role = if writes { Role::Write(revision) } else { *role };
+        }
     }
 }
 

@@ -445,7 +445,12 @@ fn mutate_response(response: &mut Response, rng: &mut Pcg64) {
         Response::Put(put) => mutate_prev_kv(&mut put.prev_kv, rng),
         Response::DeleteRange(delete) => mutate_delete(delete, rng),
         Response::Txn(txn) => mutate_txn(txn, rng),
-        Response::Compact(compact) => nudge(&mut compact.header.as_mut().unwrap().revision, rng),
+        Response::Compact(_)
+        | Response::LeaseGrant(_)
+        | Response::LeaseRevoke(_)
+        | Response::LeaseKeepAlive(_)
+        | Response::LeaseTimeToLive(_)
+        | Response::LeaseLeases(_) => nudge(&mut response.header_mut().as_mut().unwrap().revision, rng),
     }
 }
 
@@ -609,6 +614,7 @@ fn the_log_proposes_what_changed_something() {
         revision: 2,
         changed,
         compacted,
+        lease: None,
         digest: 0,
     };
     let log = [

@@ -1,0 +1,128 @@
+//! The Election service.
+//!
+//! A leader is first in a [queue](super::queue): the others wait behind it, and each follows the one before it.
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tonic::{Status, async_trait};
+
+use super::error::ApiError;
+use super::queue::Queue;
+use crate::proto::mvccpb::KeyValue;
+use crate::proto::v3electionpb::election_server::Election;
+use crate::proto::v3electionpb::{
+    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ProclaimResponse,
+    ResignRequest, ResignResponse,
+};
+use crate::runtime::Runtime;
+
+/// Elections, from this member.
+pub struct ElectionService<R: Runtime> {
+    pub(crate) queue: Queue<R>,
+}
+
+#[async_trait]
+impl<R: Runtime> Election for ElectionService<R> {
+    type ObserveStream = BoxStream<'static, Result<LeaderResponse, Status>>;
+
+    /// Waits until it is elected, for as long as it takes. A client that goes away gives its place up.
+    async fn campaign(
+        &self,
+        request: tonic::Request<CampaignRequest>,
+    ) -> Result<tonic::Response<CampaignResponse>, Status> {
+        let CampaignRequest { name, lease, value } = request.into_inner();
+        let lease = self.queue.session(lease).await?;
+        let place = self.queue.join(&name, lease, value.clone()).await?;
+        if place.found.as_ref().is_some_and(|found| *found != value)
+            && !self.queue.proclaim(&place.key, place.created, lease, value).await?.succeeded
+        {
+            return Err(ApiError::ElectionNotLeader.into());
+        }
+        let (queue, waiting) = (self.queue.clone(), place.clone());
+        let waits = async move {
+            queue.turn(&name, waiting.created).await?;
+            let leader = LeaderKey { name, key: waiting.key, rev: waiting.created, lease };
+            Ok(CampaignResponse { header: waiting.header, leader: Some(leader) })
+        };
+        let (queue, held_before) = (self.queue.clone(), place.found.is_some());
+        let give_up = move || async move {
+            // Whoever has it by another request with the same lease keeps it.
+            if !held_before {
+                let _ = queue.leave(&place.key, place.created).await;
+            }
+        };
+        Ok(tonic::Response::new(self.queue.apart(waits, give_up).await?))
+    }
+
+    async fn proclaim(
+        &self,
+        request: tonic::Request<ProclaimRequest>,
+    ) -> Result<tonic::Response<ProclaimResponse>, Status> {
+        let ProclaimRequest { leader, value } = request.into_inner();
+        let LeaderKey { key, rev, lease, .. } = leader.ok_or(ApiError::MissingLeaderKey)?;
+        let response = self.queue.proclaim(&key, rev, lease, value).await?;
+        if !response.succeeded {
+            return Err(ApiError::ElectionNotLeader.into());
+        }
+        Ok(tonic::Response::new(ProclaimResponse { header: response.header }))
+    }
+
+    async fn leader(&self, request: tonic::Request<LeaderRequest>) -> Result<tonic::Response<LeaderResponse>, Status> {
+        let (header, kv) = self.queue.first(&request.into_inner().name).await?;
+        let kv = kv.ok_or(ApiError::ElectionNoLeader)?;
+        Ok(tonic::Response::new(LeaderResponse { header, kv: Some(kv) }))
+    }
+
+    async fn observe(
+        &self,
+        request: tonic::Request<LeaderRequest>,
+    ) -> Result<tonic::Response<Self::ObserveStream>, Status> {
+        let observer = Observer { queue: self.queue.clone(), name: request.into_inner().name, told: None };
+        let responses = stream::unfold(Some(observer), |observer| async {
+            let mut observer = observer?;
+            match observer.next().await {
+                Ok(response) => Some((Ok(response), Some(observer))),
+                Err(error) => Some((Err(error.into()), None)),
+            }
+        });
+        Ok(tonic::Response::new(responses.boxed()))
+    }
+
+    async fn resign(&self, request: tonic::Request<ResignRequest>) -> Result<tonic::Response<ResignResponse>, Status> {
+        let LeaderKey { key, rev, .. } = request.into_inner().leader.ok_or(ApiError::MissingLeaderKey)?;
+        let header = self.queue.leave(&key, rev).await?.header;
+        Ok(tonic::Response::new(ResignResponse { header }))
+    }
+}
+
+/// A stream of leaders.
+struct Observer<R: Runtime> {
+    queue: Queue<R>,
+    name: bytes::Bytes,
+    /// Who leads, as it was told last.
+    told: Option<KeyValue>,
+}
+
+impl<R: Runtime> Observer<R> {
+    /// The next leader, or the next value of the one that was told. A leader that was soon followed by another may be left
+    /// out.
+    async fn next(&mut self) -> Result<LeaderResponse, ApiError> {
+        if let Some(told) = self.told.take()
+            && let Some(change) = self.queue.next_change(&told.key, told.mod_revision).await?
+            && !change.deleted
+        {
+            self.told = Some(change.kv.clone());
+            let header = self.queue.header(change.kv.mod_revision);
+            return Ok(LeaderResponse { header: Some(header), kv: Some(change.kv) });
+        }
+        loop {
+            match self.queue.first(&self.name).await? {
+                (header, Some(kv)) => {
+                    self.told = Some(kv.clone());
+                    return Ok(LeaderResponse { header, kv: Some(kv) });
+                }
+                (header, None) => self.queue.moved(header.map_or(0, |header| header.revision)).await?,
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The Lock service.
+//!
+//! A lock is a place in a [queue](super::queue) whose turn has come. By itself it excludes nobody: a lease may end while its
+//! holder does not notice. What a holder writes is fenced by a condition on the lock's key.
+
+use tonic::{Status, async_trait};
+
+use super::error::ApiError;
+use super::queue::Queue;
+use crate::proto::etcdserverpb::{DeleteRangeRequest, RangeRequest};
+use crate::proto::v3lockpb::lock_server::Lock;
+use crate::proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+use crate::runtime::Runtime;
+
+/// Locks, from this member.
+pub struct LockService<R: Runtime> {
+    pub(crate) queue: Queue<R>,
+}
+
+#[async_trait]
+impl<R: Runtime> Lock for LockService<R> {
+    /// Waits for as long as it takes. A client that goes away gives its place up. To lock again with the same lease does
+    /// nothing.
+    async fn lock(&self, request: tonic::Request<LockRequest>) -> Result<tonic::Response<LockResponse>, Status> {
+        let LockRequest { name, lease } = request.into_inner();
+        let lease = self.queue.session(lease).await?;
+        let place = self.queue.join(&name, lease, bytes::Bytes::new()).await?;
+        let (queue, waiting) = (self.queue.clone(), place.clone());
+        let waits = async move {
+            queue.turn(&name, waiting.created).await?;
+            // The lease may have ended meanwhile, and the place with it.
+            let key = RangeRequest { key: waiting.key.clone(), ..RangeRequest::default() };
+            match queue.read(key).await? {
+                (header, Some(kv)) if kv.create_revision == waiting.created => {
+                    Ok(LockResponse { header, key: waiting.key })
+                }
+                _ => Err(ApiError::SessionExpired),
+            }
+        };
+        let (queue, held_before) = (self.queue.clone(), place.found.is_some());
+        let give_up = move || async move {
+            // Whoever has it by another request with the same lease keeps it.
+            if !held_before {
+                let _ = queue.leave(&place.key, place.created).await;
+            }
+        };
+        Ok(tonic::Response::new(self.queue.apart(waits, give_up).await?))
+    }
+
+    async fn unlock(&self, request: tonic::Request<UnlockRequest>) -> Result<tonic::Response<UnlockResponse>, Status> {
+        let key = request.into_inner().key;
+        let delete = DeleteRangeRequest { key, ..DeleteRangeRequest::default() };
+        let header = self.queue.kv.delete(tonic::Request::new(delete)).await?.header;
+        Ok(tonic::Response::new(UnlockResponse { header }))
+    }
+}
