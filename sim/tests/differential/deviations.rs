@@ -10,6 +10,9 @@ use seedbed_sim::history::{Outcome, Request, Response};
 use seedbed_sim::model::{Fault, Kv, REQUEST_BYTES_MAX, Refusal};
 use tonic::Code;
 
+/// The shortest lease of a sequence, in seconds: none ends before the sequence does.
+pub(crate) const LEASE_TTL_MIN_S: i64 = 1000;
+
 /// Levels of txns that the server takes.
 pub(crate) const TXN_DEPTH_MAX: usize = 49;
 
@@ -97,6 +100,11 @@ fn encoded_len(request: &Request) -> usize {
         Request::DeleteRange(delete) => delete.encoded_len(),
         Request::Txn(txn) => txn.encoded_len(),
         Request::Compact(compact) => compact.encoded_len(),
+        Request::LeaseGrant(grant) => grant.encoded_len(),
+        Request::LeaseRevoke(revoke) => revoke.encoded_len(),
+        Request::LeaseKeepAlive(keep) => keep.encoded_len(),
+        Request::LeaseTimeToLive(asked) => asked.encoded_len(),
+        Request::LeaseLeases(asked) => asked.encoded_len(),
     }
 }
 
@@ -130,6 +138,17 @@ fn depth(txn: &TxnRequest) -> usize {
 pub(crate) fn settle_ties(request: &Request, outcome: &mut Outcome) {
     match (request, outcome) {
         (Request::Range(range), Outcome::Ok(Response::Range(response))) => settle_range(range, response),
+        // As good as all of it is left: less than a sequence takes is gone.
+        (Request::LeaseTimeToLive(_), Outcome::Ok(Response::LeaseTimeToLive(left))) => {
+            let gone = left.granted_ttl - left.ttl;
+            if left.ttl >= 0 && (0..LEASE_TTL_MIN_S).contains(&gone) {
+                left.ttl = left.granted_ttl;
+            }
+            left.keys.sort();
+        }
+        (Request::LeaseLeases(_), Outcome::Ok(Response::LeaseLeases(list))) => {
+            list.leases.sort_by_key(|lease| lease.id);
+        }
         (Request::Txn(txn), Outcome::Ok(Response::Txn(response))) => {
             settle_operations(if response.succeeded { &txn.success } else { &txn.failure }, &mut response.responses);
         }

@@ -9,14 +9,15 @@ use seedbed_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetU
 use seedbed_proto::etcdserverpb::range_request::SortTarget;
 use seedbed_proto::etcdserverpb::watch_create_request::FilterType;
 use seedbed_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-    WatchCreateRequest, request_op,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
+    request_op,
 };
 use seedbed_sim::history::{Outcome, Request, Response};
 use seedbed_sim::model::{Fault, REQUEST_BYTES_MAX, TXN_OPERATIONS_MAX};
 use seedbed_sim::rng::{Draw, stream};
 
-use crate::deviations::{MESSAGE_BYTES_MAX, TXN_DEPTH_MAX};
+use crate::deviations::{LEASE_TTL_MIN_S, MESSAGE_BYTES_MAX, TXN_DEPTH_MAX};
 
 /// Bytes by which requests miss the limit of their size. etcd counts an envelope of its own as well, so nothing is said
 /// about sizes that are nearer to it.
@@ -38,6 +39,8 @@ pub(crate) struct Generator {
     compacted: i64,
     /// A value that was read.
     value: Bytes,
+    /// Leases that exist, as far as answers have told.
+    leases: Vec<i64>,
     /// What may be wrong with the request that is being drawn.
     wrong: Wrong,
 }
@@ -63,7 +66,15 @@ impl Generator {
         } else {
             KEYS.map(Bytes::from_static).to_vec()
         };
-        Generator { rng, keys, revision: 1, compacted: -1, value: Bytes::new(), wrong: Wrong::Nothing }
+        Generator {
+            rng,
+            keys,
+            revision: 1,
+            compacted: -1,
+            value: Bytes::new(),
+            leases: Vec::new(),
+            wrong: Wrong::Nothing,
+        }
     }
 
     /// The next request.
@@ -75,7 +86,8 @@ impl Generator {
             _ => Wrong::Nothing,
         };
         match self.rng.between(0, 999) {
-            0..=319 => Request::Range(self.range()),
+            0..=269 => Request::Range(self.range()),
+            270..=319 => self.of_leases(),
             320..=599 => Request::Put(self.put()),
             600..=679 => Request::DeleteRange(self.delete()),
             680..=939 => Request::Txn(self.tidy_txn()),
@@ -127,6 +139,8 @@ impl Generator {
         self.revision = self.revision.max(response.revision());
         match (request, response) {
             (Request::Compact(compact), _) => self.compacted = compact.revision,
+            (Request::LeaseGrant(grant), _) => self.leases.push(grant.id),
+            (Request::LeaseRevoke(revoke), _) => self.leases.retain(|lease| *lease != revoke.id),
             (_, Response::Range(range)) => {
                 if let Some(kv) = range.kvs.last() {
                     self.value = kv.value.clone();
@@ -234,11 +248,29 @@ impl Generator {
         if !request.ignore_value || self.slips(Wrong::Form, 500) {
             request.value = self.value();
         }
-        // No lease exists: there is none to grant.
+        if !request.ignore_lease && self.rng.chance(250) && !self.leases.is_empty() {
+            request.lease = *self.rng.pick(&self.leases);
+        }
+        // None of these exists.
         if self.slips(Wrong::Form, 100) || (!request.ignore_lease && self.slips(Wrong::Expectation, 250)) {
-            request.lease = *self.rng.pick(&[i64::MIN, -1, 1, 7587, i64::MAX]);
+            request.lease = *self.rng.pick(&[i64::MIN, -1, 1000, 7587, i64::MAX]);
         }
         request
+    }
+
+    fn of_leases(&mut self) -> Request {
+        let id = *self.rng.pick(&[-2, 1, 2, 3, 4, 5]);
+        match self.rng.between(0, 9) {
+            0..=3 => {
+                let ttl = if self.wrong == Wrong::Expectation { 9_000_000_001 } else { 9_000_000_000 };
+                let ttl = if self.rng.chance(500) { ttl } else { LEASE_TTL_MIN_S };
+                Request::LeaseGrant(LeaseGrantRequest { id, ttl })
+            }
+            4 => Request::LeaseRevoke(LeaseRevokeRequest { id }),
+            5 => Request::LeaseKeepAlive(LeaseKeepAliveRequest { id }),
+            6..=8 => Request::LeaseTimeToLive(LeaseTimeToLiveRequest { id, keys: self.rng.chance(700) }),
+            _ => Request::LeaseLeases(LeaseLeasesRequest {}),
+        }
     }
 
     fn delete(&mut self) -> DeleteRangeRequest {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::stream;
 use http::uri::PathAndQuery;
 use openraft::AsyncRuntime;
 use prost::Message;
@@ -64,6 +65,11 @@ pub(crate) async fn ask(channel: &Channel, request: &Request) -> Outcome {
         Request::DeleteRange(delete) => ("/etcdserverpb.KV/DeleteRange", delete.encode_to_vec()),
         Request::Txn(txn) => ("/etcdserverpb.KV/Txn", txn.encode_to_vec()),
         Request::Compact(compact) => ("/etcdserverpb.KV/Compact", compact.encode_to_vec()),
+        Request::LeaseGrant(grant) => ("/etcdserverpb.Lease/LeaseGrant", grant.encode_to_vec()),
+        Request::LeaseRevoke(revoke) => ("/etcdserverpb.Lease/LeaseRevoke", revoke.encode_to_vec()),
+        Request::LeaseKeepAlive(keep) => ("/etcdserverpb.Lease/LeaseKeepAlive", keep.encode_to_vec()),
+        Request::LeaseTimeToLive(asked) => ("/etcdserverpb.Lease/LeaseTimeToLive", asked.encode_to_vec()),
+        Request::LeaseLeases(asked) => ("/etcdserverpb.Lease/LeaseLeases", asked.encode_to_vec()),
     };
     let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(usize::MAX);
     // Always so: a channel that has broken says it in its answer.
@@ -71,9 +77,20 @@ pub(crate) async fn ask(channel: &Channel, request: &Request) -> Outcome {
         return failed(&Status::unavailable(error.to_string()));
     }
     let message = tonic::Request::new(Bytes::from(encoded));
-    let answer = grpc.unary(message, PathAndQuery::from_static(path), Encoded);
+    let path = PathAndQuery::from_static(path);
+    let answer = async {
+        match request {
+            // One message of a stream, and what is said to that.
+            Request::LeaseKeepAlive(_) => {
+                let stream = message.map(|message| stream::iter([message]));
+                let mut answers = grpc.streaming(stream, path, Encoded).await?.into_inner();
+                answers.message().await?.ok_or_else(|| Status::unknown("the stream has ended without an answer"))
+            }
+            _ => grpc.unary(message, path, Encoded).await.map(tonic::Response::into_inner),
+        }
+    };
     match TokioRuntime::timeout(PATIENCE, answer).await {
-        Ok(Ok(answer)) => decoded(request, answer.into_inner()),
+        Ok(Ok(answer)) => decoded(request, answer),
         Ok(Err(status)) => failed(&status),
         Err(_) => failed(&Status::deadline_exceeded(format!("no answer within {PATIENCE:?}"))),
     }
@@ -99,6 +116,11 @@ fn decoded(request: &Request, answer: Bytes) -> Outcome {
         Request::DeleteRange(_) => whole(answer).map(Response::DeleteRange),
         Request::Txn(_) => whole(answer).map(Response::Txn),
         Request::Compact(_) => whole(answer).map(Response::Compact),
+        Request::LeaseGrant(_) => whole(answer).map(Response::LeaseGrant),
+        Request::LeaseRevoke(_) => whole(answer).map(Response::LeaseRevoke),
+        Request::LeaseKeepAlive(_) => whole(answer).map(Response::LeaseKeepAlive),
+        Request::LeaseTimeToLive(_) => whole(answer).map(Response::LeaseTimeToLive),
+        Request::LeaseLeases(_) => whole(answer).map(Response::LeaseLeases),
     };
     match response {
         Ok(response) => Outcome::Ok(response),

@@ -45,26 +45,28 @@ use self::server::Program;
 /// Requests of a run, unless the environment says otherwise.
 const REQUESTS: u64 = 50_000;
 
-/// Requests from which on a run has to have met every error of the KV service.
+/// Requests from which on a run has to have met every error of the KV and Lease services.
 const REQUESTS_FOR_ALL_ERRORS: u64 = 25_000;
 
-const ERRORS: [&str; 12] = [
+const ERRORS: [&str; 14] = [
     "etcdserver: duplicate key given in txn request",
     "etcdserver: invalid sort option",
     "etcdserver: key is not provided",
     "etcdserver: key not found",
+    "etcdserver: lease already exists",
     "etcdserver: lease is provided",
     "etcdserver: mvcc: required revision has been compacted",
     "etcdserver: mvcc: required revision is a future revision",
     "etcdserver: request is too large",
     "etcdserver: requested lease not found",
+    "etcdserver: too large lease TTL",
     "etcdserver: too many operations in txn request",
     "etcdserver: value is provided",
     "Error, decoded message length too large",
 ];
 
 fn model() -> Model {
-    let mut kv = Kv::new();
+    let mut kv = Kv::following_leases();
     Box::new(move |request| kv.answer(request))
 }
 

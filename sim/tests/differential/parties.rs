@@ -39,7 +39,7 @@ impl Parties {
     /// Starts the servers.
     pub(crate) async fn start(model: Model) -> Parties {
         let (etcd, seedbed) = join(Server::start(Program::etcd()), Server::start(Program::seedbed())).await;
-        Parties { etcd, seedbed, model, state: Kv::new() }
+        Parties { etcd, seedbed, model, state: Kv::following_leases() }
     }
 
     /// What the store holds.

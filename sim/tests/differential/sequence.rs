@@ -113,6 +113,11 @@ fn kind(request: &Request) -> &'static str {
         Request::DeleteRange(_) => "delete-range",
         Request::Txn(_) => "txn",
         Request::Compact(_) => "compact",
+        Request::LeaseGrant(_) => "lease-grant",
+        Request::LeaseRevoke(_) => "lease-revoke",
+        Request::LeaseKeepAlive(_) => "keep-alive",
+        Request::LeaseTimeToLive(_) => "time-to-live",
+        Request::LeaseLeases(_) => "leases",
     }
 }
 

@@ -17,6 +17,12 @@ pub(crate) fn simpler(request: &Request) -> Vec<Request> {
             let simpler = reset(compact, &[|compact| compact.physical = false, |compact| compact.revision /= 2]);
             simpler.into_iter().map(Request::Compact).collect()
         }
+        Request::LeaseTimeToLive(asked) => {
+            reset(asked, &[|asked| asked.keys = false]).into_iter().map(Request::LeaseTimeToLive).collect()
+        }
+        Request::LeaseGrant(_) | Request::LeaseRevoke(_) | Request::LeaseKeepAlive(_) | Request::LeaseLeases(_) => {
+            Vec::new()
+        }
         Request::Txn(txn) => {
             let alone = txn.success.iter().chain(&txn.failure).filter_map(|op| match op.request.clone()? {
                 request_op::Request::RequestRange(range) => Some(Request::Range(range)),
