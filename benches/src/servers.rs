@@ -189,6 +189,18 @@ impl Member {
         }
     }
 
+    /// Bytes of its memory that are in use.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn memory(&self) -> io::Result<u64> {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(&path)?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let resident = resident.and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok());
+        resident.map(|kilobytes| kilobytes * 1024).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, path))
+    }
+
     fn check(&mut self) -> io::Result<()> {
         let Some(status) = self.process.try_wait()? else { return Ok(()) };
         let log = fs::read_to_string(&self.log).unwrap_or_default();
