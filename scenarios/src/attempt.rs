@@ -89,6 +89,7 @@ fn without_answer(plan: &Plan) -> Outcome {
         reads: BTreeMap::new(),
         staleness: BTreeMap::new(),
         watched: Default::default(),
+        contended: Default::default(),
         leases: Default::default(),
         virtual_ms: 0,
         heal_to_commit_ms: None,

@@ -6,14 +6,14 @@
 mod families;
 
 use seedbed_sim::plan::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, MixRanges, NetworkRanges, Scenario,
-    WatchRanges, WorkloadRanges,
+    Aim, ClusterRanges, ContendRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, MixRanges,
+    NetworkRanges, Scenario, WatchRanges, WorkloadRanges,
 };
 
 use self::families::*;
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 22] = [
+pub(crate) static CATALOGUE: [Scenario; 23] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -35,6 +35,7 @@ pub(crate) static CATALOGUE: [Scenario; 22] = [
     WATCH,
     LEASES,
     LEASE_KEEPERS,
+    LOCKS,
     EVERYTHING,
 ];
 
@@ -95,6 +96,7 @@ const CALM: Scenario = Scenario {
     converge_ms: 15_000,
     read_index_ms: None,
     watch: None,
+    contend: None,
 };
 
 const PARTITION: Scenario = Scenario {
@@ -577,6 +579,33 @@ const LEASE_KEEPERS: Scenario = Scenario {
             Family { count: [3, 8], ..TRANSFER },
             RESTART,
             SLOW_LINK,
+        ],
+    },
+    ..CALM
+};
+
+const LOCKS: Scenario = Scenario {
+    name: "locks",
+    summary: "clients contend for locks and offices, sleep through their leases, and write: does a fence let two through?",
+    cluster: ClusterRanges { members: &[(1, 1), (6, 3), (3, 5)], snapshot_entries: [40, 150], ..CALM.cluster },
+    network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    workload: WorkloadRanges { operations: [100, 400], ..CALM.workload },
+    contend: Some(ContendRanges {
+        contenders: [3, 10],
+        observers: [1, 3],
+        names: [1, 2],
+        ttl_s: [1, 1],
+        more_s: [0, 3],
+        hold_ms: [50, 1_000],
+    }),
+    faults: FaultRanges {
+        act_ms: [8_000, 14_000],
+        off_percent: 45,
+        reckless_percent: 15,
+        moments: [0, 0],
+        families: &[
+            HALVES, ISOLATE, SHUT, RESET, CRASH, RESTART, PAUSE, SLOW_LINK, SLOW_FSYNC, TRANSFER, SNAPSHOT, COMPACTION,
+            DRIFT, JUMP,
         ],
     },
     ..CALM

@@ -6,6 +6,7 @@ use std::time::Duration;
 use seedbed_sim::ReadPath;
 use seedbed_sim::checker::lease::LeaseCounts;
 use seedbed_sim::checker::staleness::Staleness;
+use seedbed_sim::contend::ContendCounts;
 use seedbed_sim::disk::CrashDamage;
 use seedbed_sim::outcome::{Operations, ReadCost, Violation};
 use seedbed_sim::watch::WatchCounts;
@@ -35,6 +36,7 @@ pub(crate) struct RunRecord<'a> {
     staleness_by_path: &'a BTreeMap<ReadPath, Staleness>,
     watched: WatchCounts,
     leases: LeaseCounts,
+    contended: ContendCounts,
     virtual_ms: u64,
     heal_to_commit_ms: Option<u64>,
     wall_ms: f64,
@@ -65,6 +67,7 @@ impl<'a> RunRecord<'a> {
             staleness_by_path: &outcome.staleness,
             watched: outcome.watched,
             leases: outcome.leases,
+            contended: outcome.contended,
             virtual_ms: outcome.virtual_ms,
             heal_to_commit_ms: outcome.heal_to_commit_ms,
             wall_ms: millis(run.wall),

@@ -169,6 +169,7 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
             "watch",
             "leases",
             "lease-keepers",
+            "locks",
             "everything"
         ]
     );

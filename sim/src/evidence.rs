@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use seedbed_core::raft::NodeId;
-use seedbed_core::runtime::{AppliedEntry, LeaseChange, Probe};
+use seedbed_core::runtime::{AppliedEntry, Change, LeaseChange, Probe};
 
 use crate::clock::true_now_ns;
+use crate::history::Request;
 use crate::trace;
 
 /// Everything that the probes of one run reported.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evidence {
     /// Entries in the order each member applied them. A member that restarts may apply some again.
     pub applied: BTreeMap<NodeId, Vec<AppliedEntry>>,
@@ -20,6 +21,8 @@ pub struct Evidence {
     pub votes: Vec<Vote>,
     /// When the entries that ended leases at their end were applied for the first time, by index.
     pub expired: BTreeMap<u64, u64>,
+    /// What entries without a client operation have changed, by index.
+    pub unasked: BTreeMap<u64, Request>,
     /// When disks did not sync, in the order of events.
     pub stalls: Vec<Stall>,
     /// When everything was healed, and what was committed after that.
@@ -148,6 +151,19 @@ impl Probe for SimProbe {
             {
                 healed.committed = Some(true_now_ns());
             }
+        });
+    }
+
+    fn unasked(_: NodeId, index: u64, change: Change) {
+        let request = match change {
+            Change::Put(request) => Request::Put(request),
+            Change::DeleteRange(request) => Request::DeleteRange(request),
+            Change::Txn(request) => Request::Txn(request),
+            Change::LeaseGrant(request) => Request::LeaseGrant(request),
+            Change::LeaseRevoke(request) => Request::LeaseRevoke(request),
+        };
+        EVIDENCE.with_borrow_mut(|evidence| {
+            evidence.unasked.entry(index).or_insert(request);
         });
     }
 

@@ -9,7 +9,8 @@ use crate::checker::durable::{self, Final};
 use crate::checker::lease::LeaseCounts;
 use crate::checker::linearizable::{self, Placements};
 use crate::checker::replicas::{self, StateHash};
-use crate::checker::{election, lease, lease_hazard, read_latency, refusal, serializable, watch};
+use crate::checker::{election, fencing, lease, lease_hazard, read_latency, refusal, serializable, unasked, watch};
+use crate::contend::ContendLog;
 use crate::converge::Converged;
 use crate::evidence::Evidence;
 use crate::history::History;
@@ -32,16 +33,17 @@ pub fn judge(
     plan: &Plan,
     history: &History,
     watched: &WatchLog,
+    contended: &ContendLog,
     evidence: &Evidence,
     converged: &[Converged],
 ) -> Judged {
     let promising_less = plan.breaks_leases().then(|| lease_hazard::as_serializable(history));
     let history = promising_less.as_ref().unwrap_or(history);
     let applied: Vec<AppliedEntry> = evidence.applied.values().flatten().copied().collect();
-    let leases = plan.workload.leases.map(|_| lease::check(history, &circumstances(plan, evidence, &applied)));
+    let leases = plan.lease_ttl_max_s().map(|_| lease::check(history, &circumstances(plan, evidence, &applied)));
     let counts = leases.as_ref().and_then(|counts| counts.as_ref().ok().copied()).unwrap_or_default();
-    let with_expiries = plan.workload.leases.map(|_| lease::as_operations(history, &applied));
-    let (history, applied) = match &with_expiries {
+    let extended = (!evidence.unasked.is_empty()).then(|| unasked::as_operations(history, &applied, &evidence.unasked));
+    let (history, applied) = match &extended {
         Some((history, applied)) => (history, applied),
         None => (history, &applied),
     };
@@ -78,6 +80,7 @@ pub fn judge(
         read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
         watch::check(history, applied, watched),
+        fencing::check(history, applied, contended),
         leases.transpose().map(|_| ()),
     ]
     .into_iter()
@@ -92,6 +95,7 @@ fn circumstances(plan: &Plan, evidence: &Evidence, applied: &[AppliedEntry]) -> 
     let (drift_ppm, jumps_ns) = plan.clock_error();
     lease::Circumstances {
         applied: applied.iter().map(|entry| (entry.index, *entry)).collect(),
+        unasked: evidence.unasked.clone(),
         expired: evidence.expired.clone(),
         // As the service has it: one and a half election time-outs, in whole seconds.
         ttl_min: (election_ms * 3 / 2).div_ceil(1000) as i64,

@@ -33,6 +33,7 @@ pub mod checker;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod contend;
 pub mod converge;
 mod crash_points;
 pub mod disk;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::checker::lease::LeaseCounts;
 use crate::checker::staleness::Staleness;
+use crate::contend::ContendCounts;
 use crate::disk::CrashDamage;
 use crate::watch::WatchCounts;
 
@@ -36,6 +37,8 @@ pub struct Outcome {
     pub staleness: BTreeMap<ReadPath, Staleness>,
     /// What was watched.
     pub watched: WatchCounts,
+    /// What was contended for.
+    pub contended: ContendCounts,
     /// What became of leases.
     pub leases: LeaseCounts,
     /// Virtual time from the first operation to the verdict.

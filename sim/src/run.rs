@@ -18,6 +18,7 @@ use crate::checker::staleness;
 use crate::client::{Client, Way};
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
+use crate::contend::{ContendLog, Contenders};
 use crate::converge::{self, Converged};
 use crate::disk::CrashDamage;
 use crate::evidence::{self, Evidence};
@@ -74,6 +75,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
     let Acted {
         history,
         watched,
+        contended,
         evidence,
         mut violations,
         converged,
@@ -84,7 +86,8 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         trace_hash,
         cpu,
     } = acted;
-    let Judged { violations: judged, leases } = judge::judge(plan, &history, &watched, &evidence, &converged);
+    let Judged { violations: judged, leases } =
+        judge::judge(plan, &history, &watched, &contended, &evidence, &converged);
     violations.extend(judged);
     let outcome = Outcome {
         scenario: plan.scenario.clone(),
@@ -98,6 +101,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         reads,
         staleness: staleness::count(&history),
         watched: watched.counts(),
+        contended: contended.counts(),
         leases,
         virtual_ms,
         heal_to_commit_ms: evidence
@@ -120,6 +124,7 @@ fn thread_cpu() -> Duration {
 struct Acted {
     history: History,
     watched: WatchLog,
+    contended: ContendLog,
     evidence: Evidence,
     violations: Vec<Violation>,
     converged: Vec<Converged>,
@@ -156,6 +161,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
         })
         .collect();
     let watchers = Watchers::start(plan, &cluster.borrow().network, &cluster.borrow().roster());
+    let mut contenders = Contenders::start(plan, &cluster.borrow().network, &cluster.borrow().roster());
     let faults = nemesis::run(&cluster, plan, &recorder).await;
 
     cluster.borrow().calm();
@@ -164,6 +170,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     for client in clients {
         client.await.expect("a client's task is never aborted, and its panic ends the run");
     }
+    contenders.rest().await;
     let mut converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     let mut untold = None;
     if let Ok(members) = &converged
@@ -178,14 +185,14 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     }
     if let Ok(members) = &converged
         && !members.is_empty()
-        && let Some(leases) = &plan.workload.leases
+        && let Some(ttl_s) = plan.lease_ttl_max_s()
     {
-        let outlived = converge::leases_end(&cluster, leases.ttl_s[1], plan.cluster.election_ms).await;
+        let outlived = converge::leases_end(&cluster, ttl_s, plan.cluster.election_ms).await;
         untold = untold.or(outlived.err());
         // So do the ends of leases.
         converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     }
-    let watched = watchers.finish();
+    let (watched, contended) = (watchers.finish(), contenders.finish());
     let mut violations = cluster.borrow().findings();
     let (counters, crashes) = (cluster.borrow().read_counters(), cluster.borrow().crash_damage());
     let converged = converged.unwrap_or_else(|violation| {
@@ -198,6 +205,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     Acted {
         history,
         watched,
+        contended,
         evidence: evidence::take(),
         violations,
         converged,

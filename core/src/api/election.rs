@@ -41,6 +41,11 @@ impl<R: Runtime> Election for ElectionService<R> {
         let (queue, waiting) = (self.queue.clone(), place.clone());
         let waits = async move {
             queue.turn(&name, waiting.created).await?;
+            // etcd does not look: the lease may have ended meanwhile, and the place with it.
+            let (_, has_place) = queue.place(&waiting).await?;
+            if !has_place {
+                return Err(ApiError::ElectionNotLeader);
+            }
             let leader = LeaderKey { name, key: waiting.key, rev: waiting.created, lease };
             Ok(CampaignResponse { header: waiting.header, leader: Some(leader) })
         };
@@ -99,29 +104,36 @@ impl<R: Runtime> Election for ElectionService<R> {
 struct Observer<R: Runtime> {
     queue: Queue<R>,
     name: bytes::Bytes,
-    /// Who leads, as it was told last.
-    told: Option<KeyValue>,
+    /// Who leads, as it was told last, and the revision up to which nothing else has happened to its key.
+    told: Option<(KeyValue, i64)>,
 }
 
 impl<R: Runtime> Observer<R> {
     /// The next leader, or the next value of the one that was told. A leader that was soon followed by another may be left
     /// out.
     async fn next(&mut self) -> Result<LeaderResponse, ApiError> {
-        if let Some(told) = self.told.take()
-            && let Some(change) = self.queue.next_change(&told.key, told.mod_revision).await?
-            && !change.deleted
-        {
-            self.told = Some(change.kv.clone());
-            let header = self.queue.header(change.kv.mod_revision);
-            return Ok(LeaderResponse { header: Some(header), kv: Some(change.kv) });
-        }
         loop {
-            match self.queue.first(&self.name).await? {
-                (header, Some(kv)) => {
-                    self.told = Some(kv.clone());
-                    return Ok(LeaderResponse { header, kv: Some(kv) });
+            if let Some((told, upto)) = &self.told
+                && let Some(change) = self.queue.next_change(&told.key, *upto).await?
+            {
+                let revision = change.kv.mod_revision;
+                self.told = (!change.deleted).then(|| (change.kv.clone(), revision));
+                if !change.deleted {
+                    return Ok(LeaderResponse { header: Some(self.queue.header(revision)), kv: Some(change.kv) });
                 }
-                (header, None) => self.queue.moved(header.map_or(0, |header| header.revision)).await?,
+            }
+            // What had become of the one that was told may have been compacted: then it may be there still.
+            let (header, first) = self.queue.first(&self.name).await?;
+            let revision = header.as_ref().map_or(0, |header| header.revision);
+            let told = self.told.take().map(|(told, _)| told);
+            match first {
+                Some(kv) => {
+                    self.told = Some((kv.clone(), revision));
+                    if told.as_ref() != Some(&kv) {
+                        return Ok(LeaderResponse { header, kv: Some(kv) });
+                    }
+                }
+                None => self.queue.moved(revision).await?,
             }
         }
     }

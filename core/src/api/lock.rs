@@ -7,10 +7,10 @@ use tonic::{Status, async_trait};
 
 use super::error::ApiError;
 use super::queue::Queue;
-use crate::proto::etcdserverpb::{DeleteRangeRequest, RangeRequest};
+use crate::proto::etcdserverpb::DeleteRangeRequest;
 use crate::proto::v3lockpb::lock_server::Lock;
 use crate::proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Mutants, Runtime};
 
 /// Locks, from this member.
 pub struct LockService<R: Runtime> {
@@ -29,12 +29,12 @@ impl<R: Runtime> Lock for LockService<R> {
         let waits = async move {
             queue.turn(&name, waiting.created).await?;
             // The lease may have ended meanwhile, and the place with it.
-            let key = RangeRequest { key: waiting.key.clone(), ..RangeRequest::default() };
-            match queue.read(key).await? {
-                (header, Some(kv)) if kv.create_revision == waiting.created => {
+            match queue.place(&waiting).await? {
+                (header, true) => Ok(LockResponse { header, key: waiting.key }),
+                (header, false) if R::Mutants::active(Mutant::LockWithoutPlace) => {
                     Ok(LockResponse { header, key: waiting.key })
                 }
-                _ => Err(ApiError::SessionExpired),
+                (_, false) => Err(ApiError::SessionExpired),
             }
         };
         let (queue, held_before) = (self.queue.clone(), place.found.is_some());

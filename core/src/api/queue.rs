@@ -26,7 +26,7 @@ use crate::proto::etcdserverpb::{
     TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Mutants, Runtime};
 use crate::watermark::Stop;
 
 /// For how long a lease is granted to whoever brings none, in seconds, as in etcd.
@@ -100,10 +100,22 @@ impl<R: Runtime> Queue<R> {
                 ..under(name)
             };
             match self.read(last).await?.1 {
-                Some(before) => self.gone(&before).await?,
+                Some(before) => {
+                    self.gone(&before).await?;
+                    if R::Mutants::active(Mutant::LockTurnEarly) {
+                        return Ok(());
+                    }
+                }
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Whether a place is still there, as it was taken, and the header of the answer.
+    pub(super) async fn place(&self, place: &Place) -> Result<(Option<ResponseHeader>, bool), ApiError> {
+        let key = RangeRequest { key: place.key.clone(), ..RangeRequest::default() };
+        let (header, kv) = self.read(key).await?;
+        Ok((header, kv.is_some_and(|kv| kv.create_revision == place.created)))
     }
 
     /// Who is first in a queue, if anybody is, and the header of the answer.
@@ -118,7 +130,7 @@ impl<R: Runtime> Queue<R> {
     }
 
     /// The first pair of a range, as it is now, and the header of the answer.
-    pub(super) async fn read(
+    async fn read(
         &self,
         request: RangeRequest,
     ) -> Result<(Option<ResponseHeader>, Option<KeyValue>), ApiError> {

@@ -23,7 +23,8 @@ use crate::compactor::Compactor;
 use crate::ids::{NodeId, Term};
 use crate::lease::Deadlines;
 use crate::mvcc::{ApplyError, Batch, Refusal, Store, StoreError};
-use crate::runtime::{AppliedEntry, CrashPoint, CrashPoints, LeaseChange, Mutant, Mutants, Probe, Runtime};
+use crate::proto::etcdserverpb::LeaseRevokeRequest;
+use crate::runtime::{AppliedEntry, Change, CrashPoint, CrashPoints, LeaseChange, Mutant, Mutants, Probe, Runtime};
 use crate::watermark::Watermark;
 
 /// How much of a view is copied at once.
@@ -168,7 +169,7 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
         for (entry, responder) in entries {
             applying.entry(entry, responder)?;
         }
-        let Applying { mut batch, progress, replies, events } = applying;
+        let Applying { mut batch, progress, replies, events, unasked } = applying;
         batch.set_meta(APPLIED, &encode(&progress));
         batch.commit()?;
         R::CrashPoints::reached(CrashPoint::Apply).await;
@@ -176,6 +177,9 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for StateMachine<R> {
         self.progress = progress;
         for event in &events {
             R::Probe::applied(self.node, *event);
+        }
+        for (index, change) in unasked {
+            R::Probe::unasked(self.node, index, change);
         }
         // Before anybody is told that a lease is granted: it is to be kept from then on.
         self.deadlines.follow(&self.store, events.iter().filter_map(|event| event.lease));
@@ -245,17 +249,19 @@ struct Applying<R: Runtime> {
     progress: Progress<R>,
     replies: Vec<(Responder<R>, Reply)>,
     events: Vec<AppliedEntry>,
+    /// What entries without a client operation have changed, if anybody listens.
+    unasked: Vec<(u64, Change)>,
 }
 
 impl<R: Runtime> Applying<R> {
     fn new(batch: Batch<R::Disk>, progress: Progress<R>, entries: usize) -> Self {
         let (replies, events) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
-        Applying { batch, progress, replies, events }
+        Applying { batch, progress, replies, events, unasked: Vec::new() }
     }
 
     fn entry(&mut self, entry: Entry<R>, responder: Option<Responder<R>>) -> Result<(), StoreError> {
         let before = self.batch.revision();
-        let (mut operation, mut lease) = (0, None);
+        let (mut operation, mut lease, mut change) = (0, None, None);
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::None,
             EntryPayload::Normal(command) => {
@@ -263,6 +269,9 @@ impl<R: Runtime> Applying<R> {
                 let term = entry.log_id.committed_leader_id().term;
                 let reply = self.command(&command.request, term)?;
                 lease = lease_change(&command.request, &reply);
+                if R::Probe::LISTENS && operation == 0 {
+                    change = changes(command.request);
+                }
                 reply
             }
             EntryPayload::Membership(membership) => {
@@ -270,12 +279,16 @@ impl<R: Runtime> Applying<R> {
                 Reply::None
             }
         };
+        let changed = self.batch.revision() != before;
+        if let Some(change) = change.filter(|_| changed || lease.is_some()) {
+            self.unasked.push((entry.log_id.index(), change));
+        }
         self.events.push(AppliedEntry {
             index: entry.log_id.index(),
             term: entry.log_id.committed_leader_id().term,
             operation,
             revision: self.batch.revision(),
-            changed: self.batch.revision() != before,
+            changed,
             compacted: matches!(reply, Reply::Compact(_)),
             lease,
             digest: self.batch.digest().0,
@@ -328,6 +341,19 @@ fn lease_change(request: &Request, reply: &Reply) -> Option<LeaseChange> {
         (Request::LeaseRests { .. }, Reply::None) => Some(LeaseChange::Noted),
         _ => None,
     }
+}
+
+/// What an entry asks for, if it may change a key or a lease.
+fn changes(request: Request) -> Option<Change> {
+    Some(match request {
+        Request::Put(request) => Change::Put(request),
+        Request::DeleteRange(request) => Change::DeleteRange(request),
+        Request::Txn(request) => Change::Txn(request),
+        Request::LeaseGrant(request) => Change::LeaseGrant(request),
+        Request::LeaseRevoke(request) => Change::LeaseRevoke(request),
+        Request::LeaseExpire { id, .. } => Change::LeaseRevoke(LeaseRevokeRequest { id }),
+        Request::Compact(_) | Request::Publish { .. } | Request::Range(_) | Request::LeaseRests { .. } => return None,
+    })
 }
 
 /// Builds snapshots: a durable commit, and a view of the store.

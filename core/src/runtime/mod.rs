@@ -21,7 +21,7 @@ pub use self::clock::Clock;
 pub use self::crash_point::{CrashPoint, CrashPoints, NoCrashPoints};
 pub use self::disk::{Disk, File};
 pub use self::mutants::{Mutant, Mutants, NoMutants, Planted};
-pub use self::probe::{AppliedEntry, LeaseChange, NoProbe, Probe};
+pub use self::probe::{AppliedEntry, Change, LeaseChange, NoProbe, Probe};
 pub use self::transport::{Handler, PROTOCOL_VERSION, Transport, TransportError};
 
 /// A runtime of the store: a way to run tasks, and the types of the world around a member.

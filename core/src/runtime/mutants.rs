@@ -64,11 +64,15 @@ pub enum Mutant {
     LeaseRestKept,
     /// A leader that was deposed has its decision that a lease has ended carried out by the next one (etcd #15247).
     LeaseRevokedLate,
+    /// Whoever waits for a lock waits for the one before it, and looks at nobody else.
+    LockTurnEarly,
+    /// Whoever has waited for a lock gets it, whatever has become of its place.
+    LockWithoutPlace,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 27] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -96,6 +100,8 @@ impl Mutant {
         Mutant::LeaseRenewedByDeposed,
         Mutant::LeaseRestKept,
         Mutant::LeaseRevokedLate,
+        Mutant::LockTurnEarly,
+        Mutant::LockWithoutPlace,
     ];
 
     /// The name used on the command line and in plans.
@@ -128,6 +134,8 @@ impl Mutant {
             Mutant::LeaseRenewedByDeposed => "lease-renewed-by-deposed",
             Mutant::LeaseRestKept => "lease-rest-kept",
             Mutant::LeaseRevokedLate => "lease-revoked-late",
+            Mutant::LockTurnEarly => "lock-turn-early",
+            Mutant::LockWithoutPlace => "lock-without-place",
         }
     }
 
@@ -161,6 +169,8 @@ impl Mutant {
             Mutant::LeaseRenewedByDeposed => "a deposed leader renews leases",
             Mutant::LeaseRestKept => "a new leader counts on from what was noted before a renewal",
             Mutant::LeaseRevokedLate => "a deposed leader ends a lease that was renewed since",
+            Mutant::LockTurnEarly => "a lock goes to the third when the second gives up",
+            Mutant::LockWithoutPlace => "a lock is given to one whose lease has ended",
         }
     }
 }

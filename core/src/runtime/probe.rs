@@ -5,6 +5,7 @@
 //! does may change what the store does.
 
 use crate::ids::NodeId;
+use crate::proto::etcdserverpb::{DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest};
 
 /// An entry as one member applied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,26 @@ pub enum LeaseChange {
     Noted,
 }
 
+/// What an entry asks for, in the protocol's words.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Change {
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+    LeaseGrant(LeaseGrantRequest),
+    /// Also the end of a lease that was at its end.
+    LeaseRevoke(LeaseRevokeRequest),
+}
+
 /// An observer. Every method does nothing unless overridden.
 pub trait Probe: Send + Sync + 'static {
+    /// Whether anybody listens. What is costly to tell is told only then.
+    const LISTENS: bool = true;
+
+    /// `node` has applied an entry that carries no client operation, and has changed a key or a lease.
+    fn unasked(_node: NodeId, _index: u64, _change: Change) {}
+
     /// `node` has applied an entry.
     fn applied(_node: NodeId, _entry: AppliedEntry) {}
 
@@ -56,4 +75,6 @@ pub trait Probe: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub enum NoProbe {}
 
-impl Probe for NoProbe {}
+impl Probe for NoProbe {
+    const LISTENS: bool = false;
+}

@@ -9,16 +9,19 @@
 //! | [`replicas`] | members agree at equal revision and equal log index | hashes, applied entries |
 //! | [`watch`] | watches: ordered, unique, reliable, atomic, resumable, bookmarkable | what they were told, client history, applied entries |
 //! | [`lease`] | leases and the keys that go with them are strictly serializable, and end in time and not before | client history, applied entries |
+//! | [`fencing`] | a lock or an office has one holder at each revision, who alone writes under its fence; observers see leaders in order | what contenders were told, applied entries |
 //! | [`read_latency`] | a ReadIndex read waits for nobody's disk | client history |
 //! | [`lease_hazard`] | none: it takes lease reads for serializable ones where clocks drift beyond what was declared | client history |
 //! | [`staleness`] | none: it counts the stale reads of each path | client history |
 //! | [`election`] | at most one leader a term, at most one vote a term | leaders, votes |
 //!
 //! [`search`] is the referee: it decides linearizability for any model by search, on small histories, and every other
-//! verdict on them is held against it. [`generate`] makes histories to judge.
+//! verdict on them is held against it. [`generate`] makes histories to judge. [`unasked`] makes operations of what no
+//! client operation has asked for.
 
 pub mod durable;
 pub mod election;
+pub mod fencing;
 pub mod generate;
 pub mod lease;
 pub mod lease_hazard;
@@ -29,4 +32,5 @@ pub mod replicas;
 pub mod search;
 pub mod serializable;
 pub mod staleness;
+pub mod unasked;
 pub mod watch;

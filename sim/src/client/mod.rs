@@ -44,6 +44,7 @@ impl Way {
 
 /// Beyond the numbers of others.
 const WATCHERS: u32 = 1 << 20;
+const CONTENDERS: u32 = 1 << 21;
 
 /// Clients beside those of a plan.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,11 @@ pub enum Role {
     FirstWriter,
     /// Watches.
     Watcher {
+        /// From 0.
+        nth: u32,
+    },
+    /// Contends for locks and offices, or observes who holds them.
+    Contender {
         /// From 0.
         nth: u32,
     },
@@ -74,6 +80,7 @@ impl Role {
             Role::Prober(Way::Grpc) => 2,
             Role::FirstWriter => 3,
             Role::Watcher { nth } => WATCHERS + nth,
+            Role::Contender { nth } => CONTENDERS + nth,
             Role::LastWriter => WATCHERS - 1,
             Role::Nemesis { place } => 4 + u32::try_from(place).expect("a plan has fewer faults"),
         };

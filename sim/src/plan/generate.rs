@@ -7,11 +7,13 @@
 use rand::Rng as _;
 use rand_pcg::Pcg64;
 
-use super::scenario::{Family, FamilyKind, FaultRanges, LinkAim, Scenario, Span, WatchRanges, WorkloadRanges};
+use super::scenario::{
+    ContendRanges, Family, FamilyKind, FaultRanges, LinkAim, Scenario, Span, WatchRanges, WorkloadRanges,
+};
 use super::validate::Downtime;
 use super::{
-    ClusterPlan, DiskPlan, Fault, FaultKind, LeasePlan, LinkSet, Mix, NetworkPlan, Part, Plan, Target, VERSION,
-    WatchPlan, WorkloadPlan,
+    ClusterPlan, ContendPlan, DiskPlan, Fault, FaultKind, LeasePlan, LinkSet, Mix, NetworkPlan, Part, Plan, Target,
+    VERSION, WatchPlan, WorkloadPlan,
 };
 use crate::rng::{self, Draw as _};
 
@@ -58,6 +60,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
     let grpc_percent = draw("grpc").within(scenario.workload.grpc_percent);
     let workload = workload(&scenario.workload, act_ms, grpc_percent, &mut draw("workload"));
     let watch = scenario.watch.map(|ranges| watch(&ranges, &mut draw("watch")));
+    let contend = scenario.contend.map(|ranges| contend(&ranges, &mut draw("contend")));
     let faults = faults(&scenario.faults, &cluster, act_ms, draw);
 
     Plan {
@@ -71,6 +74,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         disk,
         workload,
         watch,
+        contend,
         faults,
         converge_ms: scenario.converge_ms,
         read_index_ms: scenario.read_index_ms,
@@ -83,6 +87,16 @@ fn watch(ranges: &WatchRanges, d: &mut Draw) -> WatchPlan {
         progress_ms: d.within(ranges.progress_ms),
         fragment_bytes: d.within(ranges.fragment_bytes),
         piece_changes: d.within(ranges.piece_changes),
+    }
+}
+
+fn contend(ranges: &ContendRanges, d: &mut Draw) -> ContendPlan {
+    ContendPlan {
+        contenders: d.within_u32(ranges.contenders),
+        observers: d.within_u32(ranges.observers),
+        names: d.within_u32(ranges.names),
+        ttl_s: d.band(ranges.ttl_s, ranges.more_s),
+        hold_ms: [0, d.within(ranges.hold_ms)],
     }
 }
 
@@ -397,7 +411,9 @@ impl Draw {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::scenario::{Aim, ClusterRanges, DiskRanges, LeaseRanges, MixRanges, NetworkRanges};
+    use super::super::scenario::{
+        Aim, ClusterRanges, ContendRanges, DiskRanges, LeaseRanges, MixRanges, NetworkRanges,
+    };
     use super::*;
 
     const CALM: &[Family] = &[];
@@ -462,6 +478,14 @@ mod tests {
                     lease_list: [0, 4],
                 },
             },
+            contend: Some(ContendRanges {
+                contenders: [0, 3],
+                observers: [0, 2],
+                names: [1, 2],
+                ttl_s: [1, 2],
+                more_s: [0, 2],
+                hold_ms: [0, 500],
+            }),
             watch: Some(WatchRanges {
                 watchers: [0, 4],
                 progress_ms: [100, 800],

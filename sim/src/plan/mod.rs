@@ -15,8 +15,8 @@ use seedbed_core::runtime::CrashPoint;
 use serde::{Deserialize, Serialize};
 
 pub use self::scenario::{
-    Aim, ClusterRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, LinkAim, MixRanges, NetworkRanges,
-    Scenario, Span, WatchRanges, WorkloadRanges,
+    Aim, ClusterRanges, ContendRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, LinkAim, MixRanges,
+    NetworkRanges, Scenario, Span, WatchRanges, WorkloadRanges,
 };
 pub use self::validate::PlanError;
 
@@ -50,6 +50,9 @@ pub struct Plan {
     /// What is watched, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch: Option<WatchPlan>,
+    /// What is contended for, if anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contend: Option<ContendPlan>,
     /// What goes wrong, in the order of its beginning.
     pub faults: Vec<Fault>,
     /// After everything is healed, how long the cluster has to converge and serve again.
@@ -93,6 +96,12 @@ impl Plan {
             }
         }
         (drift_ppm, jumps_ms * 1_000_000)
+    }
+
+    /// The longest time for which any client asks for a lease, in seconds; none, if nobody does.
+    pub fn lease_ttl_max_s(&self) -> Option<u64> {
+        let contended = self.contend.map(|contend| contend.ttl_s[1]);
+        self.workload.leases.map(|leases| leases.ttl_s[1]).max(contended)
     }
 
     /// Whether the medium of some disk is damaged.
@@ -173,6 +182,22 @@ pub struct WorkloadPlan {
     /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<Vec<Step>>,
+}
+
+/// Clients that contend for locks and offices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContendPlan {
+    /// How many there are.
+    pub contenders: u32,
+    /// How many watch who holds an office.
+    pub observers: u32,
+    /// How many locks there are, and as many offices.
+    pub names: u32,
+    /// For how long a contender asks for a lease, least and greatest, in seconds.
+    pub ttl_s: [u64; 2],
+    /// How long a holder waits after each change that it makes, least and greatest.
+    pub hold_ms: [u64; 2],
 }
 
 /// What clients do with leases.

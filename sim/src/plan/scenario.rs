@@ -26,6 +26,8 @@ pub struct Scenario {
     pub workload: WorkloadRanges,
     /// What is watched, if anything is.
     pub watch: Option<WatchRanges>,
+    /// What is contended for, if anything is.
+    pub contend: Option<ContendRanges>,
     /// What goes wrong.
     pub faults: FaultRanges,
     /// After everything is healed, how long the cluster has to converge and serve again.
@@ -117,6 +119,21 @@ pub struct LeaseRanges {
     /// What the longest adds to it.
     pub more_s: Span,
     pub leased_percent: Span,
+}
+
+/// What contending is drawn from.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields of ContendPlan, where they are explained")]
+pub struct ContendRanges {
+    pub contenders: Span,
+    pub observers: Span,
+    pub names: Span,
+    /// The shortest that is asked for, in seconds.
+    pub ttl_s: Span,
+    /// What the longest adds to it.
+    pub more_s: Span,
+    /// The longest that a holder waits.
+    pub hold_ms: Span,
 }
 
 /// What watching is drawn from.

@@ -28,7 +28,10 @@ use seedbed_core::runtime::Mutant;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ClusterPlan, Fault, FaultKind, LeasePlan, LinkSet, Plan, Span, Target, VERSION, WatchPlan, WorkloadPlan};
+use super::{
+    ClusterPlan, ContendPlan, Fault, FaultKind, LeasePlan, LinkSet, Plan, Span, Target, VERSION, WatchPlan,
+    WorkloadPlan,
+};
 
 /// Time in a plan ends here: a day, in which no sum of two times overflows.
 const TIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -127,6 +130,7 @@ impl Plan {
         self.workload.validate()?;
         self.validate_script()?;
         self.watch.as_ref().map_or(Ok(()), WatchPlan::validate)?;
+        self.contend.as_ref().map_or(Ok(()), ContendPlan::validate)?;
         within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
         within("read_index_ms", self.read_index_ms.unwrap_or(1), 1, TIME_MS_MAX)?;
         let leases = self.cluster.lease_drift_ppm.is_some() || self.workload.mix.get_lease == 0;
@@ -333,6 +337,16 @@ impl LeasePlan {
         within("workload.leases.numbers", self.numbers, 1, LEASES_MAX)?;
         band("workload.leases.ttl_s", self.ttl_s, TTL_S_MAX)?;
         within("workload.leases.leased_percent", self.leased_percent, 0, 100)
+    }
+}
+
+impl ContendPlan {
+    fn validate(&self) -> Result<(), PlanError> {
+        within("contend.contenders", self.contenders, 0, WATCHERS_MAX)?;
+        within("contend.observers", self.observers, 0, WATCHERS_MAX)?;
+        within("contend.names", self.names, 1, WATCHERS_MAX)?;
+        band("contend.ttl_s", self.ttl_s, TTL_S_MAX)?;
+        band("contend.hold_ms", self.hold_ms, TIME_MS_MAX)
     }
 }
 

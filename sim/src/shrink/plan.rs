@@ -412,7 +412,7 @@ fn half(side: &[u64], all: impl Iterator<Item = u64>) -> Vec<u64> {
 }
 
 /// Each gives simpler values of a field, the simplest first.
-const FIELDS: [fn(&Plan) -> Vec<Plan>; 19] = [
+const FIELDS: [fn(&Plan) -> Vec<Plan>; 20] = [
     |plan| less(plan, plan.workload.grpc_clients, 0, |plan, clients| plan.workload.grpc_clients = clients),
     |plan| {
         less(plan, plan.workload.clients, acting(plan), |plan, clients| {
@@ -421,6 +421,7 @@ const FIELDS: [fn(&Plan) -> Vec<Plan>; 19] = [
         })
     },
     fewer_watchers,
+    fewer_contenders,
     |plan| less(plan, plan.workload.keys, 1, |plan, keys| plan.workload.keys = keys),
     |plan| less(plan, plan.workload.value_bytes, 1, |plan, bytes| plan.workload.value_bytes = bytes),
     |plan| weightless(plan, |mix| &mut mix.get_serializable),
@@ -446,6 +447,15 @@ const FIELDS: [fn(&Plan) -> Vec<Plan>; 19] = [
     },
     |plan| vec![changed(plan, |plan| plan.read_index_ms = None)],
 ];
+
+fn fewer_contenders(plan: &Plan) -> Vec<Plan> {
+    let Some(contend) = plan.contend else { return Vec::new() };
+    let contenders = |plan: &mut Plan, contenders| plan.contend.iter_mut().for_each(|it| it.contenders = contenders);
+    let observers = |plan: &mut Plan, observers| plan.contend.iter_mut().for_each(|it| it.observers = observers);
+    let none = changed(plan, |plan| plan.contend = None);
+    let fewer = less(plan, contend.contenders, 0, contenders).into_iter();
+    [none].into_iter().chain(fewer).chain(less(plan, contend.observers, 0, observers)).collect()
+}
 
 fn fewer_watchers(plan: &Plan) -> Vec<Plan> {
     let Some(watch) = &plan.watch else { return Vec::new() };

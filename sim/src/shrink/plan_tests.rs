@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{ClusterPlan, DiskPlan, NetworkPlan, VERSION, WatchPlan, WorkloadPlan};
+use crate::plan::{ClusterPlan, ContendPlan, DiskPlan, NetworkPlan, VERSION, WatchPlan, WorkloadPlan};
 
 /// Says what fails, tries one candidate after the other, and counts.
 struct Fake<F> {
@@ -85,6 +85,7 @@ fn plan() -> Plan {
             leases: None,
             script: None,
         },
+        contend: Some(ContendPlan { contenders: 3, observers: 1, names: 1, ttl_s: [1, 1], hold_ms: [0, 100] }),
         watch: Some(WatchPlan { watchers: 3, progress_ms: 200, fragment_bytes: 500, piece_changes: 20 }),
         faults,
         converge_ms: 15_000,
@@ -116,7 +117,7 @@ fn what_a_failure_needs_is_left_and_nothing_else() {
     let WorkloadPlan { clients, grpc_clients, operations, keys, value_bytes, .. } = shrunk.workload;
     assert_eq!((clients, grpc_clients, operations, keys, value_bytes), (3, 0, 2, 1, 1));
     assert_eq!((shrunk.cluster.members, shrunk.network.loss_permille, shrunk.read_index_ms), (1, 0, None));
-    assert_eq!(shrunk.watch, None);
+    assert_eq!((shrunk.watch, shrunk.contend), (None, None));
     assert_eq!(shrunk.cluster.segment_bytes, 64 << 20);
     // What is kept comes soon.
     assert!(script[1].at_us < 100_000, "{script:?}");

@@ -77,8 +77,8 @@ impl<'h> Followed<'h> {
         if entry.lease == Some(LeaseChange::Noted) {
             self.counts.noted += 1;
         }
-        let request = match (place.map(|place| &self.operations[place].request), entry.lease) {
-            (None, Some(LeaseChange::Expired(id))) => Request::LeaseRevoke(LeaseRevokeRequest { id }),
+        let asked = place.map(|place| &self.operations[place].request);
+        let request = match (asked.or(self.circumstances.unasked.get(&entry.index)), entry.lease) {
             (Some(Request::LeaseGrant(asked)), lease) => {
                 let chosen = match lease {
                     Some(LeaseChange::Granted(id)) if asked.id == 0 => id,
@@ -158,7 +158,7 @@ impl<'h> Followed<'h> {
                 });
             }
             Request::LeaseRevoke(LeaseRevokeRequest { id }) => {
-                let expired = place.is_none();
+                let expired = matches!(entry.lease, Some(LeaseChange::Expired(_)));
                 *(if expired { &mut self.counts.expired } else { &mut self.counts.revoked }) += 1;
                 self.counts.keys += keys as u64;
                 let last = self.by_id.get(id).and_then(|lives| lives.last()).copied();

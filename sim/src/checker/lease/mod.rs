@@ -19,7 +19,6 @@
 //! An order that is not the log's might explain a history, too. The store has no other: where the log does not, something is
 //! wrong with it.
 
-mod expiries;
 mod log;
 mod time;
 
@@ -27,9 +26,8 @@ use std::collections::BTreeMap;
 
 use seedbed_core::runtime::AppliedEntry;
 
-pub use self::expiries::as_operations;
 use self::log::Followed;
-use crate::history::History;
+use crate::history::{History, Request};
 use crate::outcome::Violation;
 
 const JUDGE: &str = "lease";
@@ -39,6 +37,8 @@ const JUDGE: &str = "lease";
 pub struct Circumstances {
     /// Everything that was applied, by index.
     pub applied: BTreeMap<u64, AppliedEntry>,
+    /// What entries without a client operation have changed, by index.
+    pub unasked: BTreeMap<u64, Request>,
     /// When entries that ended leases at their end were applied for the first time, by index.
     pub expired: BTreeMap<u64, u64>,
     /// The shortest time for which a lease is granted, in seconds.

@@ -83,6 +83,7 @@ impl Script {
     fn expires(&mut self, id: i64) {
         let revoke = Request::LeaseRevoke(LeaseRevokeRequest { id });
         self.entry(0, &revoke, Some(LeaseChange::Expired(id))).expect("there is such a lease");
+        self.circumstances.unasked.insert(self.circumstances.applied.len() as u64, revoke);
         self.circumstances.expired.insert(self.circumstances.applied.len() as u64, self.now);
     }
 
@@ -278,20 +279,4 @@ fn an_order_that_goes_back_in_time_is_noticed() {
     script.circumstances.applied.insert(1, AppliedEntry { index: 1, ..second });
     script.circumstances.applied.insert(2, AppliedEntry { index: 2, ..first });
     assert!(script.judged().unwrap_err().contains("the log goes back"));
-}
-
-#[test]
-fn expiries_become_operations_of_nobody() {
-    let mut script = kept_once();
-    script.grant(2, 1);
-    script.expires(2);
-    let applied: Vec<AppliedEntry> = script.circumstances.applied.values().copied().collect();
-    let history = script.recorder.finish();
-    let (extended, named) = as_operations(&history, &[applied.clone(), applied].concat());
-    // The second one had no keys.
-    assert_eq!(extended.operations.len(), history.operations.len() + 1);
-    let added = extended.operations.last().expect("it was added");
-    assert_eq!(added.request, Request::LeaseRevoke(LeaseRevokeRequest { id: 1 }));
-    assert_eq!(named.iter().filter(|entry| entry.operation == added.id).count(), 2, "once in each member's log");
-    extended.validate().unwrap();
 }

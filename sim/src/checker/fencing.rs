@@ -1,0 +1,241 @@
+//! Locks and elections: one holder at a time, by revision; and fences that keep all others out.
+//!
+//! By the clock a lock has two holders whenever a lease ends unnoticed: nothing can be promised there. By revision it has one:
+//! whose key is the oldest under the lock's name.
+//!
+//! ```text
+//!   revision  4            5            6             7             8
+//!             n/1 put      n/2 put      fenced put    n/1 deleted   fenced put
+//!   holder    n/1          n/1          n/1           n/2           n/2
+//!             1 is told                 by 1: made    2 is told     by 1: kept out
+//! ```
+//!
+//! 1. Whoever is told that it has a lock holds it at the revision of the answer; whoever is told of an office holds it at some
+//!    revision from the creation of its key on.
+//! 2. A change that was made under a fence was made by the holder, at the revision before it; so no two holders' changes mix.
+//! 3. An observer is told of holders only, each as it was, in their order, and never twice of the same.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use seedbed_core::runtime::AppliedEntry;
+use seedbed_proto::etcdserverpb::RangeRequest;
+use seedbed_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use seedbed_proto::mvccpb::KeyValue;
+
+use crate::contend::{ContendLog, Held, Kind, Observed};
+use crate::history::{History, Operation};
+use crate::model::Kv;
+use crate::outcome::Violation;
+
+const JUDGE: &str = "fencing";
+
+/// Judges what contenders and observers were told. The history has [all](super::unasked) that has changed keys.
+///
+/// # Errors
+/// The first violation; or the log does not lead through the revisions.
+pub fn check<'a>(
+    history: &History,
+    entries: impl IntoIterator<Item = &'a AppliedEntry>,
+    log: &ContendLog,
+) -> Result<(), Violation> {
+    if log.held.is_empty() && log.observed.is_empty() {
+        return Ok(());
+    }
+    let past = Past::of(history, entries)?;
+    log.held.iter().try_for_each(|held| past.held(held))?;
+    log.observed.iter().try_for_each(|observed| past.observed(observed))
+}
+
+/// Every state that the store has had.
+struct Past {
+    kv: Kv,
+}
+
+impl Past {
+    fn of<'a>(history: &History, entries: impl IntoIterator<Item = &'a AppliedEntry>) -> Result<Past, Violation> {
+        let operations: BTreeMap<u64, &Operation> =
+            history.operations.iter().map(|operation| (operation.id, operation)).collect();
+        let changed = entries.into_iter().filter(|entry| entry.changed);
+        let writes: BTreeMap<i64, u64> = changed.map(|entry| (entry.revision, entry.operation)).collect();
+        let mut kv = Kv::new();
+        for (revision, operation) in writes {
+            let applied = operations.get(&operation).map(|operation| kv.apply(&operation.request).is_ok());
+            if applied != Some(true) || kv.revision() != revision {
+                return Err(violation(format!(
+                    "the log cannot be followed: revision {revision}, by #{operation}, is {} here",
+                    kv.revision()
+                )));
+            }
+        }
+        Ok(Past { kv })
+    }
+
+    /// Whose key is the oldest under a name, at a revision.
+    fn holder(&self, name: &Bytes, revision: i64) -> Option<KeyValue> {
+        let oldest = RangeRequest {
+            key: [name, &b"/"[..]].concat().into(),
+            range_end: [name, &b"0"[..]].concat().into(),
+            sort_order: SortOrder::Ascend as i32,
+            sort_target: SortTarget::Create as i32,
+            limit: 1,
+            ..RangeRequest::default()
+        };
+        self.kv.serializable(&oldest, revision).ok()?.kvs.into_iter().next()
+    }
+
+    fn holds(&self, held: &Held, revision: i64) -> bool {
+        self.holder(&held.name, revision).is_some_and(|holder| holder.key == held.key)
+    }
+
+    fn held(&self, held: &Held) -> Result<(), Violation> {
+        let Held { name, key, revision, kind, .. } = held;
+        let (name, key) = (name.escape_ascii(), key.escape_ascii());
+        match kind {
+            Kind::Lock if !self.holds(held, *revision) => {
+                let holder = self.holder(&held.name, *revision);
+                let holder = holder.map_or("nobody".to_owned(), |holder| holder.key.escape_ascii().to_string());
+                return Err(violation(format!(
+                    "two holders: \"{key}\" was told that it has the lock \"{name}\" at revision {revision}, when {holder} had it"
+                )));
+            }
+            Kind::Office if !(*revision..=self.kv.revision()).any(|revision| self.holds(held, revision)) => {
+                return Err(violation(format!(
+                    "elected by nobody: \"{key}\" of revision {revision} has never been the first of \"{name}\""
+                )));
+            }
+            _ => {}
+        }
+        for attempt in held.attempts.iter().filter(|attempt| attempt.made) {
+            if !self.holds(held, attempt.revision - 1) {
+                return Err(violation(format!(
+                    "no fence: \"{key}\" has made revision {} under the name of \"{name}\", which it did not hold",
+                    attempt.revision
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn observed(&self, observed: &Observed) -> Result<(), Violation> {
+        let name = observed.name.escape_ascii();
+        // By holder, and of one holder by change.
+        let mut last = (0, 0);
+        for (revision, told) in &observed.told {
+            let shown = format!("\"{}\" of revision {}", told.key.escape_ascii(), told.mod_revision);
+            let now = (told.create_revision, told.mod_revision);
+            if now <= last {
+                return Err(violation(format!(
+                    "an observer of \"{name}\" was told of {shown} after revision {}, of a holder since {}",
+                    last.1, last.0
+                )));
+            }
+            last = now;
+            if self.holder(&observed.name, *revision).as_ref() != Some(told) {
+                let holder = self.holder(&observed.name, *revision);
+                let holder = holder.map_or("nobody".to_owned(), |holder| {
+                    format!("\"{}\" of revision {}", holder.key.escape_ascii(), holder.mod_revision)
+                });
+                return Err(violation(format!(
+                    "an observer of \"{name}\" was told of {shown} at revision {revision}, when {holder} led"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn violation(message: String) -> Violation {
+    Violation { judge: JUDGE, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use seedbed_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
+
+    use super::*;
+    use crate::contend::Attempt;
+    use crate::history::{Recorder, Request, Server};
+
+    /// As in the head of this file: revisions 2 to 6.
+    fn past() -> (History, Vec<AppliedEntry>) {
+        let put = |key: &'static str, value: &'static str| {
+            Request::Put(PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() })
+        };
+        let delete = Request::DeleteRange(DeleteRangeRequest { key: "n/1".into(), ..DeleteRangeRequest::default() });
+        let requests = [put("n/1", "one"), put("n/2", "two"), put("fenced", "by one"), delete, put("fenced", "by two")];
+        let mut recorder = Recorder::new();
+        let entries = (1..)
+            .zip(requests)
+            .map(|(index, request)| AppliedEntry {
+                index,
+                term: 1,
+                operation: recorder.invoke(1, Server::default(), index, |_| request).operation,
+                revision: index as i64 + 1,
+                changed: true,
+                compacted: false,
+                lease: None,
+                digest: 0,
+            })
+            .collect();
+        (recorder.finish(), entries)
+    }
+
+    fn held(kind: Kind, key: &'static str, revision: i64, made: &[i64]) -> Held {
+        let attempts = made.iter().map(|revision| Attempt { revision: *revision, made: true }).collect();
+        Held { kind, name: "n".into(), key: key.into(), revision, told: 0, attempts }
+    }
+
+    fn judged(log: ContendLog) -> Result<(), String> {
+        let (history, entries) = past();
+        check(&history, &entries, &log).map_err(|violation| violation.message)
+    }
+
+    fn told(key: &'static str, value: &'static str, created: i64) -> KeyValue {
+        KeyValue {
+            key: key.into(),
+            value: value.into(),
+            create_revision: created,
+            mod_revision: created,
+            version: 1,
+            lease: 0,
+        }
+    }
+
+    fn holders(held: Vec<Held>) -> Result<(), String> {
+        judged(ContendLog { held, ..ContendLog::default() })
+    }
+
+    fn observers(told: Vec<(i64, KeyValue)>) -> Result<(), String> {
+        judged(ContendLog { observed: vec![Observed { name: "n".into(), told }], ..ContendLog::default() })
+    }
+
+    #[test]
+    fn holders_that_follow_each_other_pass() {
+        holders(vec![held(Kind::Lock, "n/1", 2, &[4]), held(Kind::Lock, "n/2", 5, &[6])]).unwrap();
+        holders(vec![held(Kind::Office, "n/1", 2, &[4]), held(Kind::Office, "n/2", 3, &[6])]).unwrap();
+        observers(vec![(3, told("n/1", "one", 2)), (5, told("n/2", "two", 3))]).unwrap();
+    }
+
+    #[test]
+    fn two_holders_are_noticed() {
+        assert!(holders(vec![held(Kind::Lock, "n/2", 4, &[])]).unwrap_err().contains("when n/1 had it"));
+        assert!(holders(vec![held(Kind::Lock, "n/1", 5, &[])]).unwrap_err().contains("when n/2 had it"));
+        assert!(holders(vec![held(Kind::Office, "n/3", 3, &[])]).unwrap_err().contains("elected by nobody"));
+    }
+
+    #[test]
+    fn a_fence_that_lets_through_is_noticed() {
+        assert!(holders(vec![held(Kind::Lock, "n/1", 2, &[6])]).unwrap_err().contains("no fence"));
+        assert!(holders(vec![held(Kind::Office, "n/2", 3, &[4])]).unwrap_err().contains("no fence"));
+    }
+
+    #[test]
+    fn an_observer_that_is_told_wrong_is_noticed() {
+        let (one, two) = (told("n/1", "one", 2), told("n/2", "two", 3));
+        assert!(observers(vec![(5, two.clone()), (5, one.clone())]).unwrap_err().contains("after revision 3"));
+        assert!(observers(vec![(3, one.clone()), (4, one.clone())]).unwrap_err().contains("after revision 2"));
+        assert!(observers(vec![(5, one.clone())]).unwrap_err().contains("when \"n/2\" of revision 3 led"));
+        assert!(observers(vec![(3, KeyValue { value: "won".into(), ..one })]).unwrap_err().contains("led"));
+    }
+}

@@ -1,0 +1,89 @@
+//! What contenders and observers were told: the input of their judge.
+
+use bytes::Bytes;
+use seedbed_proto::mvccpb::KeyValue;
+use serde::Serialize;
+
+/// What is contended for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A lock.
+    Lock,
+    /// An office: who leads an election.
+    Office,
+}
+
+/// A contender was told that it holds something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// What.
+    pub kind: Kind,
+    /// The name that it goes by.
+    pub name: Bytes,
+    /// The contender's key.
+    pub key: Bytes,
+    /// The revision at which it was so: of an office, the one at which the key was created.
+    pub revision: i64,
+    /// When it was told, in virtual nanoseconds.
+    pub told: u64,
+    /// What it has tried since.
+    pub attempts: Vec<Attempt>,
+}
+
+/// A change under the fence of a lock or an office.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The revision of the answer.
+    pub revision: i64,
+    /// Whether it was made.
+    pub made: bool,
+}
+
+/// What an observer was told on one stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The name of the office.
+    pub name: Bytes,
+    /// The revision of each answer, and who led.
+    pub told: Vec<(i64, KeyValue)>,
+}
+
+/// Everything of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContendLog {
+    /// In the order in which it was told.
+    pub held: Vec<Held>,
+    /// In the order in which streams were opened.
+    pub observed: Vec<Observed>,
+}
+
+/// How much there was of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ContendCounts {
+    /// Locks that were held.
+    pub locks: u64,
+    /// Offices that were held.
+    pub offices: u64,
+    /// Changes made under a fence.
+    pub fenced: u64,
+    /// Changes that a fence has kept out.
+    pub kept_out: u64,
+    /// What observers were told.
+    pub observed: u64,
+}
+
+impl ContendLog {
+    /// How much there was of it.
+    pub fn counts(&self) -> ContendCounts {
+        let of = |kind| self.held.iter().filter(|held| held.kind == kind).count() as u64;
+        let attempts =
+            |made| self.held.iter().flat_map(|held| &held.attempts).filter(|tried| tried.made == made).count();
+        ContendCounts {
+            locks: of(Kind::Lock),
+            offices: of(Kind::Office),
+            fenced: attempts(true) as u64,
+            kept_out: attempts(false) as u64,
+            observed: self.observed.iter().map(|observed| observed.told.len() as u64).sum(),
+        }
+    }
+}
