@@ -21,6 +21,8 @@ pub struct Evidence {
     pub votes: Vec<Vote>,
     /// When the entries that ended leases at their end were applied for the first time, by index.
     pub expired: BTreeMap<u64, u64>,
+    /// When revisions were applied for the first time.
+    pub reached: BTreeMap<i64, u64>,
     /// What entries without a client operation have changed, by index.
     pub unasked: BTreeMap<u64, Request>,
     /// When disks did not sync, in the order of events.
@@ -141,6 +143,9 @@ impl Probe for SimProbe {
         );
         EVIDENCE.with_borrow_mut(|evidence| {
             evidence.applied.entry(node).or_default().push(entry);
+            if changed {
+                evidence.reached.entry(revision).or_insert_with(true_now_ns);
+            }
             if let Some(LeaseChange::Expired(_)) = lease {
                 evidence.expired.entry(index).or_insert_with(true_now_ns);
             }
@@ -203,7 +208,7 @@ mod tests {
             term: 1,
             operation: 7,
             revision: 2,
-            changed: true,
+            changed: false,
             compacted: false,
             lease: None,
             digest: 5,

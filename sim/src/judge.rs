@@ -80,7 +80,7 @@ pub fn judge(
         read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
         watch::check(history, applied, watched),
-        fencing::check(history, applied, contended),
+        fencing::check(history, applied, &evidence.reached, contended),
         leases.transpose().map(|_| ()),
     ]
     .into_iter()

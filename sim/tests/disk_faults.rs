@@ -66,11 +66,11 @@ fn damage_takes_effect_and_breaks_nothing() {
     // A log forgets soon what is damaged in it.
     for (part, rest_ms) in [("log", 60), ("store", 120)] {
         let rot = json!({ "target": "leader", "part": part, "bits": 1, "rest_ms": 0 });
-        let effects_of_rot = effects(6, "bit-rot", &json!({ "bit-rot": rot }));
+        let effects_of_rot = effects(16, "bit-rot", &json!({ "bit-rot": rot }));
         let astray = json!({ "target": { "member": 1 }, "part": part, "rest_ms": rest_ms });
-        let effects_of_astray = effects(6, "misdirected-write", &json!({ "misdirected-write": astray }));
+        let effects_of_astray = effects(16, "misdirected-write", &json!({ "misdirected-write": astray }));
         // Some of it is forgotten, or written anew, before anybody reads it.
-        assert!(effects_of_rot >= 2 && effects_of_astray >= 2, "{part}: {effects_of_rot}, {effects_of_astray}");
+        assert!(effects_of_rot >= 4 && effects_of_astray >= 4, "{part}: {effects_of_rot}, {effects_of_astray}");
     }
 }
 

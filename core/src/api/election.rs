@@ -49,14 +49,7 @@ impl<R: Runtime> Election for ElectionService<R> {
             let leader = LeaderKey { name, key: waiting.key, rev: waiting.created, lease };
             Ok(CampaignResponse { header: waiting.header, leader: Some(leader) })
         };
-        let (queue, held_before) = (self.queue.clone(), place.found.is_some());
-        let give_up = move || async move {
-            // Whoever has it by another request with the same lease keeps it.
-            if !held_before {
-                let _ = queue.leave(&place.key, place.created).await;
-            }
-        };
-        Ok(tonic::Response::new(self.queue.apart(waits, give_up).await?))
+        Ok(tonic::Response::new(self.queue.wait_at(place, waits).await?))
     }
 
     async fn proclaim(
@@ -65,6 +58,7 @@ impl<R: Runtime> Election for ElectionService<R> {
     ) -> Result<tonic::Response<ProclaimResponse>, Status> {
         let ProclaimRequest { leader, value } = request.into_inner();
         let LeaderKey { key, rev, lease, .. } = leader.ok_or(ApiError::MissingLeaderKey)?;
+        let lease = self.queue.session(lease).await?;
         let response = self.queue.proclaim(&key, rev, lease, value).await?;
         if !response.succeeded {
             return Err(ApiError::ElectionNotLeader.into());

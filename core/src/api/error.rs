@@ -88,7 +88,7 @@ impl ApiError {
             ApiError::SessionExpired => (Code::Unknown, "mutex: session is expired"),
             ApiError::ElectionNotLeader => (Code::Unknown, "election: not leader"),
             ApiError::ElectionNoLeader => (Code::Unknown, "election: no leader"),
-            ApiError::MissingLeaderKey => (Code::InvalidArgument, "\"leader\" field must be provided"),
+            ApiError::MissingLeaderKey => (Code::Unknown, "\"leader\" field must be provided"),
             ApiError::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
             ApiError::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             ApiError::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),

@@ -120,7 +120,8 @@ impl<R: Runtime> Lease for LeaseService<R> {
         &self,
         request: tonic::Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<tonic::Response<Self::LeaseKeepAliveStream>, Status> {
-        let keeping = Keeping { requests: request.into_inner(), service: self.clone(), answered: VecDeque::new() };
+        let keeping =
+            Keeping { requests: request.into_inner(), service: self.clone(), ended: None, answered: VecDeque::new() };
         let responses = stream::unfold(Some(keeping), |keeping| async {
             let mut keeping = keeping?;
             match keeping.next().await {
@@ -184,6 +185,8 @@ fn any_id<R: Runtime>() -> i64 {
 struct Keeping<R: Runtime> {
     requests: Streaming<LeaseKeepAliveRequest>,
     service: LeaseService<R>,
+    /// What came in the place of a request, when several were taken at once: the end, or an error.
+    ended: Option<Result<(), Status>>,
     /// Responses that have not been sent.
     answered: VecDeque<LeaseKeepAliveResponse>,
 }
@@ -194,17 +197,25 @@ impl<R: Runtime> Keeping<R> {
         if let Some(response) = self.answered.pop_front() {
             return Ok(Some(response));
         }
+        if let Some(ended) = self.ended.take() {
+            return ended.map(|()| None);
+        }
         let first = match R::select2(self.service.stop.stopped(), self.requests.message()).await {
             Select2::First(()) => return Err(ApiError::Stopped.into()),
             Select2::Second(request) => request?,
         };
         let Some(first) = first else { return Ok(None) };
         let mut ids = vec![first.id];
-        // What has come meanwhile goes with it. An error, or the end, comes again.
+        // What has come meanwhile goes with it.
         while ids.len() < TOGETHER_MAX
-            && let Some(Ok(Some(request))) = self.requests.message().now_or_never()
+            && self.ended.is_none()
+            && let Some(request) = self.requests.message().now_or_never()
         {
-            ids.push(request.id);
+            match request {
+                Ok(Some(request)) => ids.push(request.id),
+                Ok(None) => self.ended = Some(Ok(())),
+                Err(status) => self.ended = Some(Err(status)),
+            }
         }
         self.answered.extend(self.service.keep_all_alive(ids).await?);
         Ok(self.answered.pop_front())

@@ -37,14 +37,7 @@ impl<R: Runtime> Lock for LockService<R> {
                 (_, false) => Err(ApiError::SessionExpired),
             }
         };
-        let (queue, held_before) = (self.queue.clone(), place.found.is_some());
-        let give_up = move || async move {
-            // Whoever has it by another request with the same lease keeps it.
-            if !held_before {
-                let _ = queue.leave(&place.key, place.created).await;
-            }
-        };
-        Ok(tonic::Response::new(self.queue.apart(waits, give_up).await?))
+        Ok(tonic::Response::new(self.queue.wait_at(place, waits).await?))
     }
 
     async fn unlock(&self, request: tonic::Request<UnlockRequest>) -> Result<tonic::Response<UnlockResponse>, Status> {

@@ -130,10 +130,7 @@ impl<R: Runtime> Queue<R> {
     }
 
     /// The first pair of a range, as it is now, and the header of the answer.
-    async fn read(
-        &self,
-        request: RangeRequest,
-    ) -> Result<(Option<ResponseHeader>, Option<KeyValue>), ApiError> {
+    async fn read(&self, request: RangeRequest) -> Result<(Option<ResponseHeader>, Option<KeyValue>), ApiError> {
         let response = self.kv.read(tonic::Request::new(request)).await?;
         Ok((response.header, response.kvs.into_iter().next()))
     }
@@ -212,29 +209,31 @@ impl<R: Runtime> Queue<R> {
         self.kv.change(tonic::Request::new(request)).await
     }
 
-    /// Does something until it is done or whoever has asked for it has gone: then what was begun is given up. It is no part
+    /// Waits at a place until `doing` is done or whoever has asked for it has gone: then the place is given up. It is no part
     /// of the asking task, which may be dropped at any time.
-    pub(super) async fn apart<T, D, G>(
-        &self,
-        doing: D,
-        give_up: impl FnOnce() -> G + Send + 'static,
-    ) -> Result<T, ApiError>
+    pub(super) async fn wait_at<T, D>(&self, place: Place, doing: D) -> Result<T, ApiError>
     where
         T: Send + 'static,
         D: Future<Output = Result<T, ApiError>> + Send + 'static,
-        G: Future<Output = ()> + Send,
     {
+        let queue = self.clone();
+        let give_up = async move {
+            // Whoever has it by another request with the same lease keeps it.
+            if place.found.is_none() {
+                let _ = queue.leave(&place.key, place.created).await;
+            }
+        };
         let gone = Stop::default();
         let _asking = Asking(gone.clone());
         let (sender, receiver) = tokio::sync::oneshot::channel();
         drop(R::spawn(async move {
             match R::select2(gone.stopped(), doing).await {
-                Select2::First(()) => give_up().await,
+                Select2::First(()) => give_up.await,
                 Select2::Second(done) => {
                     let failed = done.is_err();
                     // Whoever has gone at the last moment holds nothing.
                     if sender.send(done).is_err() || failed {
-                        give_up().await;
+                        give_up.await;
                     }
                 }
             }

@@ -15,6 +15,7 @@ use openraft_rt::Instant as _;
 
 use crate::ids::Term;
 use crate::mvcc::{Lease, Store};
+use crate::raft::LeaseRest;
 use crate::runtime::{LeaseChange, Runtime};
 use crate::watermark::Watermark;
 
@@ -50,6 +51,8 @@ struct Tenure<R: Runtime> {
 
 /// A lease.
 struct Kept<R: Runtime> {
+    /// The place in the log of its grant: which of the leases of its number it is.
+    granted: u64,
     ttl: Duration,
     end: R::Instant,
     checkpoint: Option<R::Instant>,
@@ -146,66 +149,73 @@ impl<R: Runtime> Deadlines<R> {
         let (leases, _) = store.leases();
         let now = R::Instant::now();
         for change in changes {
-            match change {
-                LeaseChange::Granted(id) => {
-                    // It may have gone again in the same batch.
-                    if let Some(lease) = leases.get(id) {
-                        tenure.forget(id);
-                        tenure.keep(id, lease, now, now + seconds(lease.ttl));
-                    }
+            let id = match change {
+                LeaseChange::Granted(id) | LeaseChange::Revoked(id) | LeaseChange::Expired(id) => id,
+                LeaseChange::Noted => continue,
+            };
+            // What it has come to in the end: more may have become of it in the same batch.
+            let (is, was) = (leases.get(id), tenure.leases.get(&id));
+            if is.map(|lease| lease.granted) != was.map(|kept| kept.granted) {
+                tenure.forget(id);
+                if let Some(lease) = is {
+                    tenure.keep(id, lease, now, now + seconds(lease.ttl));
                 }
-                LeaseChange::Revoked(id) | LeaseChange::Expired(id) if leases.get(id).is_none() => tenure.forget(id),
-                LeaseChange::Revoked(_) | LeaseChange::Expired(_) | LeaseChange::Noted => {}
             }
         }
         drop(held);
         self.changed();
     }
 
-    /// Gives a lease its time anew, from now on.
+    /// Gives a lease its time anew, from now on. While what is left of it is being noted, the answer has to wait, and its end
+    /// moves all the same.
     pub(super) fn renew(&self, term: Term, id: i64) -> Renewal {
         let now = R::Instant::now();
         let renewed = self.in_term(term, |tenure| match tenure.leases.get(&id) {
             None => Renewal::Unknown,
-            Some(kept) if kept.ending || kept.noting || kept.end <= now => Renewal::Busy,
+            Some(kept) if kept.ending || kept.end <= now => Renewal::Busy,
             Some(kept) => {
-                let end = kept.end.max(now + kept.ttl);
+                let (end, noting) = (kept.end.max(now + kept.ttl), kept.noting);
                 tenure.move_end(id, now, end);
-                Renewal::Renewed
+                if noting { Renewal::Busy } else { Renewal::Renewed }
             }
         });
         renewed.unwrap_or(Renewal::Over)
     }
 
-    /// What is left of a lease; nothing, if it is at its end or the member does not know it.
-    pub(super) fn left(&self, term: Term, id: i64) -> Option<Duration> {
+    /// What is left of a lease, that of its number which was granted at a place in the log; nothing, if it is at its end or the
+    /// member does not know it.
+    pub(super) fn left(&self, term: Term, id: i64, granted: u64) -> Option<Duration> {
         let now = R::Instant::now();
         self.in_term(term, |tenure| {
-            let kept = tenure.leases.get(&id).filter(|kept| !kept.ending && kept.end > now)?;
-            Some(kept.end - now)
+            let kept = tenure.leases.get(&id).filter(|kept| kept.granted == granted)?;
+            (!kept.ending && kept.end > now).then(|| kept.end - now)
         })
         .flatten()
     }
 
-    /// Leases that are at their end, at most so many. They are ending from now on.
-    pub(super) fn due(&self, term: Term, most: usize) -> Vec<i64> {
+    /// Leases that are at their end, at most so many, each with the place of its grant. They are ending from now on.
+    pub(super) fn due(&self, term: Term, most: usize) -> Vec<(i64, u64)> {
         let now = R::Instant::now();
         let due = self.in_term(term, |tenure| {
             let due: Vec<(R::Instant, i64)> =
                 tenure.ends.iter().take_while(|(end, _)| *end <= now).take(most).copied().collect();
-            for (end, id) in &due {
-                tenure.ends.remove(&(*end, *id));
-                tenure.leases.get_mut(id).expect("every end is a lease's").ending = true;
+            let mut ending = Vec::with_capacity(due.len());
+            for (end, id) in due {
+                tenure.ends.remove(&(end, id));
+                let kept = tenure.leases.get_mut(&id).expect("every end is a lease's");
+                kept.ending = true;
+                ending.push((id, kept.granted));
             }
-            due.into_iter().map(|(_, id)| id).collect()
+            ending
         });
         due.unwrap_or_default()
     }
 
     /// The end of a lease has not come to anything: it is due again.
-    pub(super) fn not_ended(&self, term: Term, id: i64) {
+    pub(super) fn not_ended(&self, term: Term, id: i64, granted: u64) {
         self.in_term(term, |tenure| {
-            if let Some(kept) = tenure.leases.get_mut(&id).filter(|kept| kept.ending) {
+            let kept = tenure.leases.get_mut(&id);
+            if let Some(kept) = kept.filter(|kept| kept.ending && kept.granted == granted) {
                 kept.ending = false;
                 tenure.ends.insert((kept.end, id));
             }
@@ -214,7 +224,7 @@ impl<R: Runtime> Deadlines<R> {
     }
 
     /// Leases of which what is left is to be noted, in seconds, at most so many. It is being noted from now on.
-    pub(super) fn to_note(&self, term: Term, most: usize) -> Vec<(i64, i64)> {
+    pub(super) fn to_note(&self, term: Term, most: usize) -> Vec<LeaseRest> {
         let now = R::Instant::now();
         let to_note = self.in_term(term, |tenure| {
             let due: Vec<(R::Instant, i64)> =
@@ -226,8 +236,10 @@ impl<R: Runtime> Deadlines<R> {
                 kept.checkpoint = None;
                 if !kept.ending && kept.end > now {
                     kept.noting = true;
-                    // Rounded up: a lease is rather too long than too short.
-                    rests.push((id, (kept.end - now).as_millis().div_ceil(1000) as i64));
+                    // Rounded up: a lease is rather too long than too short. Not longer than it was granted for, though what
+                    // a new leader has given it on top is left as well.
+                    let left = (kept.end - now).min(kept.ttl).as_millis().div_ceil(1000);
+                    rests.push(LeaseRest { id, granted: kept.granted, rest: i64::try_from(left).unwrap_or(i64::MAX) });
                 }
             }
             rests
@@ -236,13 +248,13 @@ impl<R: Runtime> Deadlines<R> {
     }
 
     /// What is left of these leases has been noted, or that has come to nothing.
-    pub(super) fn noted(&self, term: Term, ids: impl Iterator<Item = i64>) {
+    pub(super) fn noted(&self, term: Term, rests: &[LeaseRest]) {
         let now = R::Instant::now();
         self.in_term(term, |tenure| {
-            for id in ids {
-                if let Some(kept) = tenure.leases.get_mut(&id) {
+            for LeaseRest { id, granted, .. } in rests {
+                if let Some(kept) = tenure.leases.get_mut(id).filter(|kept| kept.granted == *granted) {
                     kept.noting = false;
-                    tenure.schedule(id, now);
+                    tenure.schedule(*id, now);
                 }
             }
         });
@@ -261,7 +273,8 @@ impl<R: Runtime> Deadlines<R> {
 
 impl<R: Runtime> Tenure<R> {
     fn keep(&mut self, id: i64, lease: &Lease, now: R::Instant, end: R::Instant) {
-        let kept = Kept { ttl: seconds(lease.ttl), end, checkpoint: None, ending: false, noting: false };
+        let (granted, ttl) = (lease.granted, seconds(lease.ttl));
+        let kept = Kept { granted, ttl, end, checkpoint: None, ending: false, noting: false };
         self.leases.insert(id, kept);
         self.ends.insert((end, id));
         self.schedule(id, now);

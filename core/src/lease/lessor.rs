@@ -13,7 +13,7 @@ use super::deadlines::{Renewal, seconds};
 use super::{Deadlines, LeaseOptions, LeaseReply, LeaseRequest, Remaining};
 use crate::mvcc::{Lease, Store};
 use crate::raft::message::{PeerReply, PeerRequest, decode, encode};
-use crate::raft::{Command, Proposer, Reply, Request, Term};
+use crate::raft::{Command, LeaseRest, Proposer, Reply, Request, Term};
 use crate::read::{Leadership, Member, ReadError, Reads};
 use crate::runtime::{Mutant, Mutants, Runtime, Transport};
 use crate::watermark::{Stop, Watermark};
@@ -68,10 +68,12 @@ impl<R: Runtime> Lessor<R> {
     /// # Errors
     /// `Timeout`: no leader has done it in time. It may have been done.
     pub(crate) async fn renew(&self, ids: &[i64]) -> Result<Vec<i64>, ReadError> {
-        match self.at_leader(LeaseRequest::Renew(ids.to_vec())).await? {
-            LeaseReply::Renewed(seconds) if seconds.len() == ids.len() => Ok(seconds),
-            reply => other_kind(&reply),
-        }
+        let request = LeaseRequest::Renew(ids.to_vec());
+        self.at_leader(request, |reply| match reply {
+            LeaseReply::Renewed(seconds) if seconds.len() == ids.len() => Some(seconds),
+            _ => None,
+        })
+        .await
     }
 
     /// What is left of a lease, by way of the leader.
@@ -79,21 +81,28 @@ impl<R: Runtime> Lessor<R> {
     /// # Errors
     /// `Timeout`: no leader has said so in time.
     pub(crate) async fn remaining(&self, id: i64, with_keys: bool) -> Result<Remaining, ReadError> {
-        match self.at_leader(LeaseRequest::Remaining { id, with_keys }).await? {
-            LeaseReply::Remaining(remaining) => Ok(remaining),
-            reply @ LeaseReply::Renewed(_) => other_kind(&reply),
-        }
+        let request = LeaseRequest::Remaining { id, with_keys };
+        self.at_leader(request, |reply| match reply {
+            LeaseReply::Remaining(remaining) => Some(remaining),
+            LeaseReply::Renewed(_) => None,
+        })
+        .await
     }
 
-    /// Has the leader answer, this member or another, until one has or the time is over.
-    async fn at_leader(&self, request: LeaseRequest) -> Result<LeaseReply, ReadError> {
+    /// Has the leader answer, this member or another, until one has as `read` wants it, or the time is over.
+    async fn at_leader<T>(
+        &self,
+        request: LeaseRequest,
+        read: impl Fn(LeaseReply) -> Option<T> + Send + Sync,
+    ) -> Result<T, ReadError> {
         let LessorParts { member, limit, retry, election_timeout, .. } = &*self.parts;
         let asking = async {
             loop {
                 match member.raft.current_leader().await {
-                    Some(leader) if leader == member.node => match self.answer(&request).await {
-                        Err(ReadError::NotLeader | ReadError::Timeout | ReadError::ApplyTimeout) => {}
-                        done => return done,
+                    Some(leader) if leader == member.node => match self.answer(&request).await.map(&read) {
+                        Ok(Some(done)) => return Ok(done),
+                        Ok(None) | Err(ReadError::NotLeader | ReadError::Timeout | ReadError::ApplyTimeout) => {}
+                        Err(error) => return Err(error),
                     },
                     Some(leader) => {
                         // A lost answer is not waited for: to ask again does no harm.
@@ -101,8 +110,12 @@ impl<R: Runtime> Lessor<R> {
                         let call = member.transport.call(leader, message);
                         let answer = R::timeout(*election_timeout, call).await.ok().and_then(Result::ok);
                         let reply = answer.and_then(|reply| decode::<PeerReply<R>>(&reply).ok());
-                        if let Some(PeerReply::Lease(reply)) = reply {
-                            return Ok(reply);
+                        let done = match reply {
+                            Some(PeerReply::Lease(reply)) => read(reply),
+                            _ => None,
+                        };
+                        if let Some(done) = done {
+                            return Ok(done);
                         }
                     }
                     None => {}
@@ -113,11 +126,19 @@ impl<R: Runtime> Lessor<R> {
         R::timeout(*limit, asking).await.unwrap_or(Err(ReadError::Timeout))
     }
 
+    /// Answers a follower, which waits no longer than an election time-out and then asks again.
+    ///
+    /// # Errors
+    /// `NotLeader`, and those of the read path by which this member makes sure that it leads; `Timeout`.
+    pub(crate) async fn answer_follower(&self, request: &LeaseRequest) -> Result<LeaseReply, ReadError> {
+        R::timeout(self.parts.election_timeout, self.answer(request)).await.unwrap_or(Err(ReadError::Timeout))
+    }
+
     /// Answers what is asked of the leader.
     ///
     /// # Errors
     /// `NotLeader`, and those of the read path by which this member makes sure that it leads.
-    pub(crate) async fn answer(&self, request: &LeaseRequest) -> Result<LeaseReply, ReadError> {
+    async fn answer(&self, request: &LeaseRequest) -> Result<LeaseReply, ReadError> {
         match request {
             LeaseRequest::Renew(ids) => self.renew_here(ids).await.map(LeaseReply::Renewed),
             LeaseRequest::Remaining { id, with_keys } => {
@@ -129,9 +150,7 @@ impl<R: Runtime> Lessor<R> {
     async fn renew_here(&self, ids: &[i64]) -> Result<Vec<i64>, ReadError> {
         let LessorParts { deadlines, store, .. } = &*self.parts;
         let term = deadlines.term().ok_or(ReadError::NotLeader)?;
-        for id in ids {
-            self.renew_one(term, *id).await?;
-        }
+        self.note_renewals(term, ids).await?;
         // Only now: whoever leads after this has taken over after the leases were renewed, and counts from there.
         if !R::Mutants::active(Mutant::LeaseRenewedByDeposed) {
             self.leads_still(term).await?;
@@ -144,16 +163,25 @@ impl<R: Runtime> Lessor<R> {
         Ok(ids.iter().map(|id| leases.get(*id).map_or(0, |lease| lease.ttl)).collect())
     }
 
-    /// Renews one lease in memory. One that is at its end is waited for.
-    async fn renew_one(&self, term: Term, id: i64) -> Result<(), ReadError> {
+    /// Renews leases in memory. Those that are at their end are waited for, when all others are renewed.
+    async fn note_renewals(&self, term: Term, ids: &[i64]) -> Result<(), ReadError> {
         let deadlines = &self.parts.deadlines;
+        let mut left = ids.to_vec();
         loop {
             let version = deadlines.version();
-            match deadlines.renew(term, id) {
-                Renewal::Renewed | Renewal::Unknown => return Ok(()),
-                Renewal::Busy => deadlines.changed_since(version).await,
-                Renewal::Over => return Err(ReadError::NotLeader),
+            let mut busy = Vec::new();
+            for id in left {
+                match deadlines.renew(term, id) {
+                    Renewal::Renewed | Renewal::Unknown => {}
+                    Renewal::Busy => busy.push(id),
+                    Renewal::Over => return Err(ReadError::NotLeader),
+                }
             }
+            if busy.is_empty() {
+                return Ok(());
+            }
+            left = busy;
+            deadlines.changed_since(version).await;
         }
     }
 
@@ -170,8 +198,9 @@ impl<R: Runtime> Lessor<R> {
     /// What was noted of a lease before it was renewed is not what is left of it now.
     async fn take_back_notes(&self, term: Term, ids: &[i64]) -> Result<(), ReadError> {
         let (leases, _) = self.parts.store.leases();
-        let noted = |id: &&i64| leases.get(**id).is_some_and(|lease| lease.rest > 0);
-        let rests: Vec<(i64, i64)> = ids.iter().filter(noted).map(|id| (*id, 0)).collect();
+        let noted = |id: &i64| leases.get(*id).filter(|lease| lease.rest > 0).map(|lease| (*id, lease.granted));
+        let rests: Vec<LeaseRest> =
+            ids.iter().filter_map(noted).map(|(id, granted)| LeaseRest { id, granted, rest: 0 }).collect();
         if rests.is_empty() || R::Mutants::active(Mutant::LeaseRestKept) {
             return Ok(());
         }
@@ -188,9 +217,9 @@ impl<R: Runtime> Lessor<R> {
         self.leads_still(term).await?;
         loop {
             let version = deadlines.version();
-            let left = deadlines.left(term, id);
             let (leases, revision) = store.leases();
             let lease = leases.get(id);
+            let left = lease.and_then(|lease| deadlines.left(term, id, lease.granted));
             if deadlines.term() != Some(term) {
                 return Err(ReadError::NotLeader);
             }
@@ -283,17 +312,17 @@ impl<R: Runtime> Lessor<R> {
 
     fn end_those_due(&self, term: Term, ending: &Arc<AtomicUsize>) {
         let room = ENDING_MAX.saturating_sub(ending.load(Ordering::Relaxed));
-        for id in self.parts.deadlines.due(term, room) {
+        for (id, granted) in self.parts.deadlines.due(term, room) {
             ending.fetch_add(1, Ordering::Relaxed);
             let (lessor, ending) = (self.clone(), ending.clone());
             drop(R::spawn(async move {
-                let ended = lessor.write(Request::LeaseExpire { id, term }).await;
+                let ended = lessor.write(Request::LeaseExpire { id, granted, term }).await;
                 ending.fetch_sub(1, Ordering::Relaxed);
                 if ended.is_none() {
                     // Its outcome is not known. If it comes to be applied, the lease is gone; if not, it is due again.
                     R::sleep(lessor.parts.retry).await;
                 }
-                lessor.parts.deadlines.not_ended(term, id);
+                lessor.parts.deadlines.not_ended(term, id, granted);
             }));
         }
     }
@@ -305,15 +334,9 @@ impl<R: Runtime> Lessor<R> {
         }
         let lessor = self.clone();
         drop(R::spawn(async move {
-            let ids: Vec<i64> = rests.iter().map(|(id, _)| *id).collect();
             // Without it, the next leader gives these leases more than they would have had.
-            let _ = lessor.write(Request::LeaseRests { term, rests }).await;
-            lessor.parts.deadlines.noted(term, ids.into_iter());
+            let _ = lessor.write(Request::LeaseRests { term, rests: rests.clone() }).await;
+            lessor.parts.deadlines.noted(term, &rests);
         }));
     }
-}
-
-/// A reply is of its request's kind by construction.
-fn other_kind(reply: &LeaseReply) -> ! {
-    panic!("the leader answered a question about leases with a reply of another kind: {reply:?}")
 }

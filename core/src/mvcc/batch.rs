@@ -111,8 +111,8 @@ impl<D: Disk> Batch<D> {
         Ok(CompactionResponse { header: header(current) })
     }
 
-    /// Grants a lease, of the number and for the time that the request names.
-    pub fn grant_lease(&mut self, request: &LeaseGrantRequest) -> Result<LeaseGrantResponse, ApplyError> {
+    /// Grants a lease, of the number and for the time that the request names, at a place in the log.
+    pub fn grant_lease(&mut self, request: &LeaseGrantRequest, granted: u64) -> Result<LeaseGrantResponse, ApplyError> {
         let LeaseGrantRequest { id, ttl } = *request;
         if id == 0 {
             return Err(Refusal::LeaseNotFound(id).into());
@@ -120,15 +120,17 @@ impl<D: Disk> Batch<D> {
         if self.leases.get(id).is_some() {
             return Err(Refusal::LeaseExists(id).into());
         }
-        self.leases.grant(id, Lease::new(ttl, 0));
+        self.leases.grant(id, Lease::new(ttl, granted, 0));
         self.lease_changed(id);
         Ok(LeaseGrantResponse { header: header(self.state.revision), id, ttl, error: String::new() })
     }
 
-    /// Takes a lease away, and deletes all of its keys, under one revision.
-    pub fn revoke_lease(&mut self, id: i64) -> Result<LeaseRevokeResponse, ApplyError> {
+    /// Takes a lease away, and deletes all of its keys, under one revision. If a place in the log is named, only the lease
+    /// that was granted there.
+    pub fn revoke_lease(&mut self, id: i64, granted: Option<u64>) -> Result<LeaseRevokeResponse, ApplyError> {
         let keys: Vec<Bytes> = {
-            let lease = self.leases.get(id).ok_or(Refusal::LeaseNotFound(id))?;
+            let lease = self.leases.get(id).filter(|lease| granted.is_none_or(|granted| granted == lease.granted));
+            let lease = lease.ok_or(Refusal::LeaseNotFound(id))?;
             lease.keys().cloned().collect()
         };
         let together = if self.inner.planted.active(Mutant::LeaseKeysOneByOne) { 1 } else { keys.len().max(1) };
@@ -144,14 +146,14 @@ impl<D: Disk> Batch<D> {
     }
 
     /// Notes what is left of a lease, in seconds; 0 takes that back. A lease that there is not any more is left out.
-    pub fn note_lease_rest(&mut self, id: i64, rest: i64) {
-        if self.leases.note_rest(id, rest) {
+    pub fn note_lease_rest(&mut self, id: i64, granted: u64, rest: i64) {
+        if self.leases.note_rest(id, granted, rest) {
             self.lease_changed(id);
         }
     }
 
     fn lease_changed(&mut self, id: i64) {
-        let now = self.leases.get(id).map(|lease| (lease.ttl, lease.rest));
+        let now = self.leases.get(id).map(encode_lease);
         self.state.digest.lease(id, now);
         self.changed_leases.insert(id);
     }

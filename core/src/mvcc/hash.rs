@@ -11,7 +11,7 @@ use crc32c::{crc32c, crc32c_append};
 use super::batch::Batch;
 use super::error::ApplyError;
 use super::revision::Revision;
-use super::store::Store;
+use super::store::{LEASE_LEN, Store};
 use crate::runtime::Disk;
 
 /// A hash of the whole history, whatever of it is kept.
@@ -28,12 +28,11 @@ impl Digest {
         self.fold(!(revision as u64));
     }
 
-    /// A lease is so from now on: what was granted, and what is left if that was noted; or there is none.
-    pub(crate) fn lease(&mut self, id: i64, now: Option<(i64, i64)>) {
-        let (ttl, rest) = now.unwrap_or((i64::MIN, 0));
-        for word in [!0, id as u64, ttl as u64, rest as u64] {
-            self.fold(word);
-        }
+    /// A lease is so from now on, as it is stored; or there is none.
+    pub(crate) fn lease(&mut self, id: i64, now: Option<[u8; LEASE_LEN]>) {
+        self.fold(!0);
+        self.fold(id as u64);
+        self.fold(now.map_or(!0, |now| u64::from(crc32c(&now))));
     }
 
     fn fold(&mut self, word: u64) {

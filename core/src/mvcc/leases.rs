@@ -11,6 +11,8 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 pub struct Lease {
     /// For how long it was granted, in seconds.
     pub ttl: i64,
+    /// The place in the log of its grant, which tells it from earlier and later leases of its number.
+    pub granted: u64,
     /// What was left of that when it was noted last, in seconds; 0 if it was not noted since it was renewed.
     pub rest: i64,
     keys: RedBlackTreeSetSync<Bytes>,
@@ -18,8 +20,8 @@ pub struct Lease {
 
 impl Lease {
     /// A lease without keys.
-    pub(crate) fn new(ttl: i64, rest: i64) -> Lease {
-        Lease { ttl, rest, keys: RedBlackTreeSetSync::new_sync() }
+    pub(crate) fn new(ttl: i64, granted: u64, rest: i64) -> Lease {
+        Lease { ttl, granted, rest, keys: RedBlackTreeSetSync::new_sync() }
     }
 
     /// The keys that go with it, ascending.
@@ -67,19 +69,19 @@ impl Leases {
         self.granted.insert_mut(id, lease);
     }
 
-    /// Takes a lease away. Its keys stay for a moment: the caller deletes them.
+    /// Takes a lease away, whose keys have been deleted.
     pub(crate) fn revoke(&mut self, id: i64) {
         self.granted.remove_mut(&id);
     }
 
     /// Notes what is left of a lease; 0 takes that back. `false` if there is no such lease.
-    pub(crate) fn note_rest(&mut self, id: i64, rest: i64) -> bool {
+    pub(crate) fn note_rest(&mut self, id: i64, granted: u64, rest: i64) -> bool {
         match self.granted.get_mut(&id) {
-            Some(lease) => {
+            Some(lease) if lease.granted == granted => {
                 lease.rest = rest;
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 
@@ -124,8 +126,8 @@ mod tests {
     fn a_key_goes_with_the_lease_of_its_last_put() {
         let (a, b) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
         let mut leases = Leases::default();
-        leases.grant(1, Lease::new(10, 0));
-        leases.grant(2, Lease::new(10, 0));
+        leases.grant(1, Lease::new(10, 5, 0));
+        leases.grant(2, Lease::new(10, 5, 0));
         leases.put(&b, 1);
         leases.put(&a, 1);
         assert_eq!(keys(&leases, 1), [b"a", b"b"]);
@@ -143,10 +145,11 @@ mod tests {
     #[test]
     fn what_is_left_is_the_whole_until_it_is_noted() {
         let mut leases = Leases::default();
-        leases.grant(1, Lease::new(10, 0));
-        assert!(leases.note_rest(1, 4) && !leases.note_rest(2, 4));
+        leases.grant(1, Lease::new(10, 5, 0));
+        assert!(leases.note_rest(1, 5, 4) && !leases.note_rest(2, 5, 4));
+        assert!(!leases.note_rest(1, 6, 3), "that is another lease of the number");
         assert_eq!(leases.get(1).map(Lease::remaining), Some(4));
-        leases.note_rest(1, 0);
+        leases.note_rest(1, 5, 0);
         assert_eq!(leases.get(1).map(Lease::remaining), Some(10));
     }
 }

@@ -7,7 +7,7 @@
 //!           1 | (row key u128 | length u32 | row)*          rows, ascending
 //!           2 | number of rows u64                          end
 //!           3 | (length u32 | name | length u32 | value)*   values that members agree on, if there are any
-//!           4 | (number i64 | lease (16 bytes))*            leases, ascending, if there are any
+//!           4 | (number i64 | lease (24 bytes))*            leases, ascending, if there are any
 //! ```
 //!
 //! Numbers are little-endian. A frame's checksum covers its payload and continues that of the frame before, so that a
@@ -21,7 +21,7 @@ use crc32c::crc32c_append;
 
 use super::error::StoreError;
 use super::leases::Leases;
-use super::store::{Inner, Meta, REPLICATED, State, Store, View, encode_lease};
+use super::store::{Inner, LEASE_LEN, Meta, REPLICATED, State, Store, View, encode_lease};
 use crate::runtime::Disk;
 
 pub(crate) const SNAPSHOT_FORMAT: u8 = 1;
@@ -30,8 +30,8 @@ pub(crate) const ROW_RUN: u8 = 1;
 pub(crate) const END: u8 = 2;
 pub(crate) const VALUES: u8 = 3;
 pub(crate) const LEASE_RUN: u8 = 4;
-/// What a lease takes.
-pub(crate) const LEASE_LEN: usize = 24;
+/// What a lease takes, its number included.
+pub(crate) const NUMBERED_LEASE_LEN: usize = 8 + LEASE_LEN;
 pub(crate) const FRAME_HEAD: usize = 8;
 /// What a row takes besides its value.
 pub(crate) const ROW_HEAD: usize = 20;
@@ -143,7 +143,7 @@ impl<D: Disk> StoreSnapshot<D> {
 
     fn put_leases(&self, from: i64, bytes_max: usize, frame: &mut BytesMut) -> Next {
         for (nth, (id, lease)) in self.leases.from(from).enumerate() {
-            if nth > 0 && frame.len() + LEASE_LEN > bytes_max {
+            if nth > 0 && frame.len() + NUMBERED_LEASE_LEN > bytes_max {
                 return Next::Leases(id);
             }
             frame.put_i64_le(id);

@@ -35,9 +35,13 @@ use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::runtime::{Disk, File, Planted};
 use crate::watermark::Watermark;
 
+/// What a lease takes, its number aside.
+pub(crate) const LEASE_LEN: usize = 24;
+
 pub(crate) const ROWS: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("rows");
-/// What was granted and, of what was noted of that, what is left, in seconds: two numbers of eight bytes, little-endian.
-pub(crate) const LEASES: TableDefinition<'static, i64, [u8; 16]> = TableDefinition::new("leases");
+/// For how long it was granted, where in the log, and what was noted to be left of it: three numbers of eight bytes,
+/// little-endian. Times are in seconds.
+pub(crate) const LEASES: TableDefinition<'static, i64, [u8; LEASE_LEN]> = TableDefinition::new("leases");
 pub(crate) const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 
 /// The layout of the tables.
@@ -478,17 +482,18 @@ pub(crate) fn write_state(meta: &mut redb::Table<'_, &str, &[u8]>, state: &State
 }
 
 /// A lease as it is stored.
-pub(crate) fn encode_lease(lease: &Lease) -> [u8; 16] {
-    let mut encoded = [0; 16];
+pub(crate) fn encode_lease(lease: &Lease) -> [u8; LEASE_LEN] {
+    let mut encoded = [0; LEASE_LEN];
     encoded[..8].copy_from_slice(&lease.ttl.to_le_bytes());
-    encoded[8..].copy_from_slice(&lease.rest.to_le_bytes());
+    encoded[8..16].copy_from_slice(&lease.granted.to_le_bytes());
+    encoded[16..].copy_from_slice(&lease.rest.to_le_bytes());
     encoded
 }
 
 /// Reads what [`encode_lease`] has written.
-pub(crate) fn decode_lease(encoded: [u8; 16]) -> Lease {
+pub(crate) fn decode_lease(encoded: [u8; LEASE_LEN]) -> Lease {
     let number = |at: usize| i64::from_le_bytes(std::array::from_fn(|byte| encoded[at + byte]));
-    Lease::new(number(0), number(8))
+    Lease::new(number(0), number(8) as u64, number(16))
 }
 
 /// Writes what the table of a store holds before anything is put into it.

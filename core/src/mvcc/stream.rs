@@ -11,8 +11,10 @@ use super::error::{InstallError, StoreError};
 use super::leases::Leases;
 use super::revision::Revision;
 use super::row::Row;
-use super::snapshot::{END, FRAME_HEAD, HEADER, LEASE_LEN, LEASE_RUN, ROW_HEAD, ROW_RUN, SNAPSHOT_FORMAT, VALUES};
-use super::store::{REPLICATED, State, decode_lease, stored_bytes};
+use super::snapshot::{
+    END, FRAME_HEAD, HEADER, LEASE_RUN, NUMBERED_LEASE_LEN, ROW_HEAD, ROW_RUN, SNAPSHOT_FORMAT, VALUES,
+};
+use super::store::{LEASE_LEN, REPLICATED, State, decode_lease, stored_bytes};
 
 /// The longest payload that is believed: requests, and so rows, are far smaller.
 const PAYLOAD_MAX: usize = 1 << 30;
@@ -135,14 +137,14 @@ impl Stream {
             return Err(self.damaged("leases are out of place"));
         }
         while payload.has_remaining() {
-            if payload.remaining() < LEASE_LEN {
+            if payload.remaining() < NUMBERED_LEASE_LEN {
                 return Err(self.damaged("a lease is cut"));
             }
             let id = payload.get_i64_le();
             if self.last_lease.is_some_and(|last| last >= id) {
                 return Err(self.damaged(format_args!("lease {id} is out of order")));
             }
-            let mut encoded = [0; 16];
+            let mut encoded = [0; LEASE_LEN];
             payload.copy_to_slice(&mut encoded);
             self.leases.grant(id, decode_lease(encoded));
             self.last_lease = Some(id);

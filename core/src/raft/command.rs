@@ -31,17 +31,29 @@ pub enum Request {
     Range(#[serde(with = "as_protobuf")] RangeRequest),
     LeaseGrant(#[serde(with = "as_protobuf")] LeaseGrantRequest),
     LeaseRevoke(#[serde(with = "as_protobuf")] LeaseRevokeRequest),
-    /// The leader of a term has seen the end of a lease. It counts in an entry of that term alone: whoever leads later may
-    /// have renewed it.
+    /// The leader of a term has seen the end of a lease, that of its number which was granted at a place in the log. It
+    /// counts in an entry of that term alone: whoever leads later may have renewed it.
     LeaseExpire {
         id: i64,
+        granted: u64,
         term: Term,
     },
-    /// The leader of a term notes what is left of leases, in seconds; 0: all of it. It counts in an entry of that term alone.
+    /// The leader of a term notes what is left of leases. It counts in an entry of that term alone.
     LeaseRests {
         term: Term,
-        rests: Vec<(i64, i64)>,
+        rests: Vec<LeaseRest>,
     },
+}
+
+/// What is left of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRest {
+    /// Its number.
+    pub id: i64,
+    /// The place in the log of its grant.
+    pub granted: u64,
+    /// In seconds; 0: all of it.
+    pub rest: i64,
 }
 
 /// One entry of the log.

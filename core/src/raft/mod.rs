@@ -24,7 +24,7 @@ mod state_machine;
 mod type_config;
 mod vote_hold;
 
-pub use self::command::{Command, Reply, Request};
+pub use self::command::{Command, LeaseRest, Reply, Request};
 pub use self::config::{RaftOptions, openraft_config};
 pub use self::log_store::LogStore;
 pub(crate) use self::membership::change;

@@ -101,7 +101,7 @@ impl<R: Runtime> PeerServer<R> {
             PeerRequest::LeaseRead => self.read_index(ReadPath::Lease).await,
             PeerRequest::Confirm { term, context } if self.log.promised() <= term => PeerReply::Confirm { context },
             PeerRequest::Confirm { .. } => PeerReply::NotLeader { leader: None },
-            PeerRequest::Lease(request) => or_failed(self.lessor.answer(&request).await, PeerReply::Lease),
+            PeerRequest::Lease(request) => or_failed(self.lessor.answer_follower(&request).await, PeerReply::Lease),
             PeerRequest::Propose(command) => match self.raft.client_write(command).await {
                 Ok(written) => PeerReply::Propose { index: written.log_id.index(), reply: written.data },
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {

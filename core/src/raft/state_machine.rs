@@ -13,7 +13,7 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::command::{Reply, Request};
+use super::command::{LeaseRest, Reply, Request};
 use super::log_store::LogStore;
 use super::message::{decode, encode};
 use super::snapshot::SnapshotData;
@@ -267,7 +267,7 @@ impl<R: Runtime> Applying<R> {
             EntryPayload::Normal(command) => {
                 operation = command.operation;
                 let term = entry.log_id.committed_leader_id().term;
-                let reply = self.command(&command.request, term)?;
+                let reply = self.command(&command.request, term, entry.log_id.index())?;
                 lease = lease_change(&command.request, &reply);
                 if R::Probe::LISTENS && operation == 0 {
                     change = changes(command.request);
@@ -298,24 +298,26 @@ impl<R: Runtime> Applying<R> {
         Ok(())
     }
 
-    fn command(&mut self, request: &Request, entry: Term) -> Result<Reply, StoreError> {
+    fn command(&mut self, request: &Request, entry: Term, index: u64) -> Result<Reply, StoreError> {
         let result = match request {
             Request::Put(request) => self.batch.put(request).map(Reply::Put),
             Request::DeleteRange(request) => self.batch.delete_range(request).map(Reply::DeleteRange),
             Request::Txn(request) => self.batch.txn(request).map(Reply::Txn),
             Request::Compact(request) => self.batch.compact(request).map(Reply::Compact),
             Request::Range(_) => Ok(Reply::None),
-            Request::LeaseGrant(request) => self.batch.grant_lease(request).map(Reply::LeaseGrant),
-            Request::LeaseRevoke(request) => self.batch.revoke_lease(request.id).map(Reply::LeaseRevoke),
+            Request::LeaseGrant(request) => self.batch.grant_lease(request, index).map(Reply::LeaseGrant),
+            Request::LeaseRevoke(request) => self.batch.revoke_lease(request.id, None).map(Reply::LeaseRevoke),
             Request::LeaseExpire { term, .. } | Request::LeaseRests { term, .. }
                 if *term != entry && !R::Mutants::active(Mutant::LeaseRevokedLate) =>
             {
                 Err(Refusal::LaterTerm { decided: *term, entry }.into())
             }
-            Request::LeaseExpire { id, .. } => self.batch.revoke_lease(*id).map(Reply::LeaseRevoke),
+            Request::LeaseExpire { id, granted, .. } => {
+                self.batch.revoke_lease(*id, Some(*granted)).map(Reply::LeaseRevoke)
+            }
             Request::LeaseRests { rests, .. } => {
-                for (id, rest) in rests {
-                    self.batch.note_lease_rest(*id, *rest);
+                for LeaseRest { id, granted, rest } in rests {
+                    self.batch.note_lease_rest(*id, *granted, *rest);
                 }
                 Ok(Reply::None)
             }

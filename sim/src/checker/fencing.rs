@@ -30,30 +30,38 @@ use crate::outcome::Violation;
 
 const JUDGE: &str = "fencing";
 
-/// Judges what contenders and observers were told. The history has [all](super::unasked) that has changed keys.
+/// Judges what contenders and observers were told. The history has [all](super::unasked) that has changed keys; `reached` says
+/// when revisions were applied for the first time.
 ///
 /// # Errors
 /// The first violation; or the log does not lead through the revisions.
 pub fn check<'a>(
     history: &History,
     entries: impl IntoIterator<Item = &'a AppliedEntry>,
+    reached: &BTreeMap<i64, u64>,
     log: &ContendLog,
 ) -> Result<(), Violation> {
     if log.held.is_empty() && log.observed.is_empty() {
         return Ok(());
     }
-    let past = Past::of(history, entries)?;
+    let past = Past::of(history, entries, reached)?;
     log.held.iter().try_for_each(|held| past.held(held))?;
     log.observed.iter().try_for_each(|observed| past.observed(observed))
 }
 
 /// Every state that the store has had.
-struct Past {
+struct Past<'a> {
     kv: Kv,
+    /// When revisions were applied for the first time.
+    reached: &'a BTreeMap<i64, u64>,
 }
 
-impl Past {
-    fn of<'a>(history: &History, entries: impl IntoIterator<Item = &'a AppliedEntry>) -> Result<Past, Violation> {
+impl<'p> Past<'p> {
+    fn of<'a>(
+        history: &History,
+        entries: impl IntoIterator<Item = &'a AppliedEntry>,
+        reached: &'p BTreeMap<i64, u64>,
+    ) -> Result<Past<'p>, Violation> {
         let operations: BTreeMap<u64, &Operation> =
             history.operations.iter().map(|operation| (operation.id, operation)).collect();
         let changed = entries.into_iter().filter(|entry| entry.changed);
@@ -68,7 +76,7 @@ impl Past {
                 )));
             }
         }
-        Ok(Past { kv })
+        Ok(Past { kv, reached })
     }
 
     /// Whose key is the oldest under a name, at a revision.
@@ -82,6 +90,18 @@ impl Past {
             ..RangeRequest::default()
         };
         self.kv.serializable(&oldest, revision).ok()?.kvs.into_iter().next()
+    }
+
+    /// A pair at a revision.
+    fn pair(&self, key: &Bytes, revision: i64) -> Option<KeyValue> {
+        let request = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+        self.kv.serializable(&request, revision).ok()?.kvs.into_iter().next()
+    }
+
+    /// The last revision that anybody had applied at a time.
+    fn upto(&self, time: u64) -> i64 {
+        let applied = self.reached.iter().filter(|(_, at)| **at <= time);
+        applied.map(|(revision, _)| *revision).max().unwrap_or(0)
     }
 
     fn holds(&self, held: &Held, revision: i64) -> bool {
@@ -99,15 +119,30 @@ impl Past {
                     "two holders: \"{key}\" was told that it has the lock \"{name}\" at revision {revision}, when {holder} had it"
                 )));
             }
-            Kind::Office if !(*revision..=self.kv.revision()).any(|revision| self.holds(held, revision)) => {
+            Kind::Office if !(*revision..=self.upto(held.told)).any(|revision| self.holds(held, revision)) => {
                 return Err(violation(format!(
-                    "elected by nobody: \"{key}\" of revision {revision} has never been the first of \"{name}\""
+                    "elected by nobody: \"{key}\" of revision {revision} had not been the first of \"{name}\" when it was \
+                     told so"
                 )));
             }
             _ => {}
         }
-        for attempt in held.attempts.iter().filter(|attempt| attempt.made) {
-            if !self.holds(held, attempt.revision - 1) {
+        for attempt in &held.attempts {
+            let made = self.pair(&attempt.key, attempt.revision);
+            let made = made.is_some_and(|kv| kv.mod_revision == attempt.revision && kv.value == attempt.value);
+            if made != attempt.made {
+                return Err(violation(format!(
+                    "a change under the fence of \"{key}\" at revision {} was told to be made: {}, and was made: {made}",
+                    attempt.revision, attempt.made
+                )));
+            }
+            if !attempt.made && self.pair(&held.key, attempt.revision).is_some() {
+                return Err(violation(format!(
+                    "kept out: \"{key}\" was there at revision {}, and its change was not made",
+                    attempt.revision
+                )));
+            }
+            if attempt.made && !self.holds(held, attempt.revision - 1) {
                 return Err(violation(format!(
                     "no fence: \"{key}\" has made revision {} under the name of \"{name}\", which it did not hold",
                     attempt.revision
@@ -182,13 +217,17 @@ mod tests {
     }
 
     fn held(kind: Kind, key: &'static str, revision: i64, made: &[i64]) -> Held {
-        let attempts = made.iter().map(|revision| Attempt { revision: *revision, made: true }).collect();
-        Held { kind, name: "n".into(), key: key.into(), revision, told: 0, attempts }
+        let value = if key == "n/1" { "by one" } else { "by two" };
+        let attempt =
+            |revision: &i64| Attempt { revision: *revision, made: true, key: "fenced".into(), value: value.into() };
+        let attempts = made.iter().map(attempt).collect();
+        Held { kind, name: "n".into(), key: key.into(), revision, told: 9, attempts }
     }
 
     fn judged(log: ContendLog) -> Result<(), String> {
         let (history, entries) = past();
-        check(&history, &entries, &log).map_err(|violation| violation.message)
+        let reached = (2..=6).map(|revision| (revision, revision as u64)).collect();
+        check(&history, &entries, &reached, &log).map_err(|violation| violation.message)
     }
 
     fn told(key: &'static str, value: &'static str, created: i64) -> KeyValue {
@@ -222,12 +261,22 @@ mod tests {
         assert!(holders(vec![held(Kind::Lock, "n/2", 4, &[])]).unwrap_err().contains("when n/1 had it"));
         assert!(holders(vec![held(Kind::Lock, "n/1", 5, &[])]).unwrap_err().contains("when n/2 had it"));
         assert!(holders(vec![held(Kind::Office, "n/3", 3, &[])]).unwrap_err().contains("elected by nobody"));
+        let early = Held { told: 4, ..held(Kind::Office, "n/2", 3, &[]) };
+        assert!(holders(vec![early]).unwrap_err().contains("elected by nobody"));
     }
 
     #[test]
     fn a_fence_that_lets_through_is_noticed() {
-        assert!(holders(vec![held(Kind::Lock, "n/1", 2, &[6])]).unwrap_err().contains("no fence"));
-        assert!(holders(vec![held(Kind::Office, "n/2", 3, &[4])]).unwrap_err().contains("no fence"));
+        let written = |key, value: &'static str, revision, made| {
+            let attempts = vec![Attempt { revision, made, key: "fenced".into(), value: value.into() }];
+            holders(vec![Held { attempts, ..held(Kind::Office, key, 2, &[]) }])
+        };
+        written("n/1", "by one", 4, true).unwrap();
+        written("n/1", "late", 5, false).unwrap();
+        assert!(written("n/1", "by two", 6, true).unwrap_err().contains("no fence"));
+        assert!(written("n/2", "by one", 4, true).unwrap_err().contains("no fence"));
+        assert!(written("n/1", "lost", 4, true).unwrap_err().contains("was made: false"));
+        assert!(written("n/2", "refused", 5, false).unwrap_err().contains("kept out"));
     }
 
     #[test]

@@ -128,8 +128,8 @@ impl Contender {
             self.seat.pause(self.plan.hold_ms).await;
             if self.seat.rng.chance(300) {
                 let keep = LeaseKeepAliveRequest { id: won.lease };
-                let kept = LeaseClient::new(channel.clone()).lease_keep_alive(futures_util::stream::iter([keep])).await;
-                let mut kept = kept.map_err(|_| Failed)?.into_inner();
+                let mut leases = LeaseClient::new(channel.clone());
+                let mut kept = answer(leases.lease_keep_alive(futures_util::stream::iter([keep]))).await?;
                 let _ = timeout(PATIENCE, kept.message()).await;
             }
         }
@@ -138,7 +138,8 @@ impl Contender {
 
     /// Puts a key if the one of the lock, or of the office, still exists.
     async fn write(&mut self, channel: &Channel, won: &Won) -> Result<Option<Attempt>, Failed> {
-        let put = PutRequest { key: "fenced".into(), value: self.value(), ..PutRequest::default() };
+        let (key, value) = (Bytes::from_static(b"fenced"), self.value());
+        let put = PutRequest { key: key.clone(), value: value.clone(), ..PutRequest::default() };
         let compare = Compare {
             result: CompareResult::Greater as i32,
             target: CompareTarget::Create as i32,
@@ -150,15 +151,16 @@ impl Contender {
         let txn = TxnRequest { compare: vec![compare], success, failure: Vec::new() };
         let answered = answer(KvClient::new(channel.clone()).txn(txn)).await?;
         let revision = answered.header.as_ref().map_or(0, |header| header.revision);
-        Ok(Some(Attempt { revision, made: answered.succeeded }))
+        Ok(Some(Attempt { revision, made: answered.succeeded, key, value }))
     }
 
     async fn proclaim(&mut self, channel: &Channel, leader: &LeaderKey) -> Result<Option<Attempt>, Failed> {
-        let request = ProclaimRequest { leader: Some(leader.clone()), value: self.value() };
+        let value = self.value();
+        let request = ProclaimRequest { leader: Some(leader.clone()), value: value.clone() };
         match timeout(PATIENCE, ElectionClient::new(channel.clone()).proclaim(request)).await {
             Ok(Ok(answered)) => {
                 let revision = answered.into_inner().header.map_or(0, |header| header.revision);
-                Ok(Some(Attempt { revision, made: true }))
+                Ok(Some(Attempt { revision, made: true, key: leader.key.clone(), value }))
             }
             Ok(Err(status)) if status.message() == "election: not leader" => Ok(None),
             _ => Err(Failed),

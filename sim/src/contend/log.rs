@@ -31,12 +31,16 @@ pub struct Held {
 }
 
 /// A change under the fence of a lock or an office.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// The revision of the answer.
     pub revision: i64,
     /// Whether it was made.
     pub made: bool,
+    /// The key that it was to put,
+    pub key: Bytes,
+    /// and the value.
+    pub value: Bytes,
 }
 
 /// What an observer was told on one stream.

@@ -4,6 +4,7 @@ mod damage;
 mod defragment;
 mod disk;
 mod durability;
+mod leases;
 mod model;
 mod semantics;
 mod snapshots;

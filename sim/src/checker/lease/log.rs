@@ -39,6 +39,8 @@ pub(super) struct Followed<'h> {
     pub(super) operations: &'h [Operation],
     pub(super) circumstances: &'h Circumstances,
     pub(super) lives: Vec<Life>,
+    /// Of questions what is left, by their place in the history, the lives that they were about, where that is known.
+    pub(super) told: Vec<(usize, usize)>,
     pub(super) counts: LeaseCounts,
     kv: Kv,
     /// By number, the places in `lives`, in order.
@@ -60,6 +62,7 @@ impl<'h> Followed<'h> {
             operations,
             circumstances,
             lives: Vec::new(),
+            told: Vec::new(),
             counts: LeaseCounts::default(),
             kv: Kv::following_leases(),
             by_id: BTreeMap::new(),
@@ -213,11 +216,16 @@ impl<'h> Followed<'h> {
     fn place(&mut self, place: usize, reached: u64) -> Result<Option<u64>, Violation> {
         let operation = &self.operations[place];
         let Outcome::Ok(response) = &operation.outcome else { return Ok(None) };
-        let (first, last) = self.while_at(response.revision());
+        if is_logged(&operation.request) {
+            return Err(violation(format!("it was acknowledged, and is in no log: {operation}")));
+        }
+        let Some((first, last)) = self.while_at(response.revision()) else {
+            return Err(violation(format!("nobody has made revision {}: {operation}", response.revision())));
+        };
         let from = reached.max(first);
         let index = match (&operation.request, response) {
             (request, _) if request.is_serializable() => return Ok(None),
-            (Request::LeaseKeepAlive(_), Response::LeaseKeepAlive(response)) => {
+            (Request::LeaseKeepAlive(asked), Response::LeaseKeepAlive(response)) if asked.id == response.id => {
                 // Its revision is an earlier one.
                 let index = self.earliest(operation, from, u64::MAX, |this, index| this.kept(response, index));
                 if response.ttl > 0 {
@@ -228,12 +236,18 @@ impl<'h> Followed<'h> {
                 }
                 index
             }
-            (Request::LeaseTimeToLive(asked), Response::LeaseTimeToLive(response)) => {
+            (Request::LeaseTimeToLive(asked), Response::LeaseTimeToLive(response)) if asked.id == response.id => {
                 let keys = asked.keys;
+                if let [life] = self.lives_seen(operation, response.id, from)[..] {
+                    self.told.push((place, life));
+                }
                 self.earliest(operation, from, last, |this, index| this.left(response, keys, index))
             }
             (Request::LeaseLeases(_), Response::LeaseLeases(response)) => {
                 self.earliest(operation, from, last, |this, index| this.listed(response, index))
+            }
+            (Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_), _) => {
+                return Err(violation(format!("it is answered for another lease: {operation}")));
             }
             _ => Some(from).filter(|from| *from <= last),
         };
@@ -247,11 +261,11 @@ impl<'h> Followed<'h> {
         }
     }
 
-    /// The entries at which the store stood at a revision, the first and the last.
-    fn while_at(&self, revision: i64) -> (u64, u64) {
-        let first = self.makers.get(&revision).copied().unwrap_or(u64::MAX);
+    /// The entries at which the store stood at a revision, the first and the last, if somebody has made it.
+    fn while_at(&self, revision: i64) -> Option<(u64, u64)> {
+        let first = self.makers.get(&revision).copied()?;
         let last = self.makers.get(&(revision + 1)).map_or(u64::MAX, |next| next - 1);
-        (first, last)
+        Some((first, last))
     }
 
     /// The first index at which something holds, among those where it may begin to, that the operation can have seen.
@@ -312,5 +326,18 @@ impl<'h> Followed<'h> {
         let alive = self.lives.iter().filter(|life| life.is_alive(index)).map(|life| life.id);
         let listed: BTreeSet<i64> = response.leases.iter().map(|lease| lease.id).collect();
         listed.len() == response.leases.len() && listed == alive.collect()
+    }
+}
+
+/// Whether an answer says that there is an entry.
+fn is_logged(request: &Request) -> bool {
+    match request {
+        Request::Put(_)
+        | Request::DeleteRange(_)
+        | Request::Compact(_)
+        | Request::LeaseGrant(_)
+        | Request::LeaseRevoke(_) => true,
+        Request::Txn(_) => request.may_write(),
+        _ => false,
     }
 }

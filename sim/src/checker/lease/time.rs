@@ -19,7 +19,11 @@ pub(super) fn check(followed: &Followed<'_>) -> Result<(), Violation> {
     for life in &followed.lives {
         never_early(followed, life)?;
     }
-    followed.operations.iter().try_for_each(|operation| left(followed, operation))
+    followed.operations.iter().try_for_each(|operation| most(followed, operation))?;
+    followed
+        .told
+        .iter()
+        .try_for_each(|(place, life)| least(followed, &followed.operations[*place], &followed.lives[*life]))
 }
 
 /// Until when a lease was promised, in virtual nanoseconds, by what had been answered by then.
@@ -51,24 +55,24 @@ fn never_early(followed: &Followed<'_>, life: &Life) -> Result<(), Violation> {
     }
 }
 
-/// What was said to be left is not less than was promised, nor more than a leader may give.
-fn left(followed: &Followed<'_>, operation: &Operation) -> Result<(), Violation> {
+/// What was said to be left is not more than a leader may give.
+fn most(followed: &Followed<'_>, operation: &Operation) -> Result<(), Violation> {
     let Some(Response::LeaseTimeToLive(response)) = operation.response() else { return Ok(()) };
-    if response.ttl < 0 {
-        return Ok(());
-    }
-    let most = response.granted_ttl as u64 + followed.circumstances.extension_ns.div_ceil(SECOND_NS);
-    if response.ttl as u64 > most {
+    let given = i64::try_from(followed.circumstances.extension_ns.div_ceil(SECOND_NS)).unwrap_or(i64::MAX);
+    if response.ttl > response.granted_ttl.saturating_add(given) {
         return Err(violation(format!("more than it was granted for is left of a lease: {operation}")));
     }
-    // Of several lives of the number that it may be about, the shortest promise; none, if nothing was promised of one.
-    let lives = followed.lives.iter().filter(|life| life.id == response.id && life.ttl == response.granted_ttl);
-    let ends: Option<Vec<_>> = lives.map(|life| promised(followed, life, operation.invoked)).collect();
-    let Some((end, last)) = ends.and_then(|ends| ends.into_iter().min_by_key(|(end, _)| *end)) else { return Ok(()) };
+    Ok(())
+}
+
+/// Nor is it less than was promised.
+fn least(followed: &Followed<'_>, operation: &Operation, life: &Life) -> Result<(), Violation> {
+    let Some(Response::LeaseTimeToLive(response)) = operation.response() else { return Ok(()) };
+    let Some((end, last)) = promised(followed, life, operation.invoked) else { return Ok(()) };
     // Whole seconds are told.
-    let told = (response.ttl as u64 + 1) * SECOND_NS;
+    let told = (u64::try_from(response.ttl).unwrap_or(0) + 1) * SECOND_NS;
     match end.checked_sub(operation.returned) {
-        Some(left) if left > told => Err(violation(format!(
+        Some(left) if response.ttl >= 0 && left > told => Err(violation(format!(
             "less is left than was promised, {:.3} s, by {}: {operation}",
             left as f64 / 1e9,
             followed.operations[last]
