@@ -132,23 +132,28 @@ fn depth(txn: &TxnRequest) -> usize {
     1 + nested.max().unwrap_or(0)
 }
 
-/// `order-of-equals`: where etcd's sort leaves the order of equals open, puts them into the order of their keys. Of those
-/// that the limit cuts, which ones are left is open as well: they lose what tells them apart. Server and model are equal
-/// without this.
-pub(crate) fn settle_ties(request: &Request, outcome: &mut Outcome) {
-    match (request, outcome) {
-        (Request::Range(range), Outcome::Ok(Response::Range(response))) => settle_range(range, response),
-        // As good as all of it is left: less than a sequence takes is gone.
-        (Request::LeaseTimeToLive(_), Outcome::Ok(Response::LeaseTimeToLive(left))) => {
+/// Time and order that say nothing: all of a lease is left, as good as, if less than a sequence takes is gone; and what etcd
+/// lists in any order is put in one.
+pub(crate) fn settle_leases(outcome: &mut Outcome) {
+    match outcome {
+        Outcome::Ok(Response::LeaseTimeToLive(left)) => {
             let gone = left.granted_ttl - left.ttl;
             if left.ttl >= 0 && (0..LEASE_TTL_MIN_S).contains(&gone) {
                 left.ttl = left.granted_ttl;
             }
             left.keys.sort();
         }
-        (Request::LeaseLeases(_), Outcome::Ok(Response::LeaseLeases(list))) => {
-            list.leases.sort_by_key(|lease| lease.id);
-        }
+        Outcome::Ok(Response::LeaseLeases(list)) => list.leases.sort_by_key(|lease| lease.id),
+        _ => {}
+    }
+}
+
+/// `order-of-equals`: where etcd's sort leaves the order of equals open, puts them into the order of their keys. Of those
+/// that the limit cuts, which ones are left is open as well: they lose what tells them apart. Server and model are equal
+/// without this.
+pub(crate) fn settle_ties(request: &Request, outcome: &mut Outcome) {
+    match (request, outcome) {
+        (Request::Range(range), Outcome::Ok(Response::Range(response))) => settle_range(range, response),
         (Request::Txn(txn), Outcome::Ok(Response::Txn(response))) => {
             settle_operations(if response.succeeded { &txn.success } else { &txn.failure }, &mut response.responses);
         }

@@ -7,7 +7,7 @@ use seedbed_proto::etcdserverpb::WatchCreateRequest;
 use seedbed_sim::history::{Outcome, Request};
 use seedbed_sim::model::Kv;
 
-use crate::deviations::{Answer, expected, settle_ties};
+use crate::deviations::{Answer, expected, settle_leases, settle_ties};
 use crate::grpc::{ask, without_identity};
 use crate::server::{Program, Server};
 use crate::shown::Shown;
@@ -63,7 +63,12 @@ impl Parties {
         let expected = expected(request, &self.state);
         let etcd = OptionFuture::from(expected.etcd.is_asked().then(|| ask(&self.etcd.channel, request)));
         let (etcd, seedbed) = join(etcd, ask(&self.seedbed.channel, request)).await;
-        let (etcd, seedbed) = (etcd.map(without_identity), without_identity(seedbed));
+        let plain = |outcome| {
+            let mut outcome = without_identity(outcome);
+            settle_leases(&mut outcome);
+            outcome
+        };
+        let (etcd, seedbed) = (etcd.map(plain), plain(seedbed));
         let model = expected.model.is_asked().then(|| {
             let _ = self.state.answer(request);
             with_identity((self.model)(request))

@@ -90,7 +90,10 @@ fn simpler_txn(txn: &TxnRequest) -> Vec<TxnRequest> {
         less(&txn.success, simpler_operation).into_iter().map(|success| TxnRequest { success, ..txn.clone() });
     let failures =
         less(&txn.failure, simpler_operation).into_iter().map(|failure| TxnRequest { failure, ..txn.clone() });
-    compares.chain(successes).chain(failures).collect()
+    // What is done where a condition does not hold, done without one.
+    let unconditional = TxnRequest { success: txn.failure.clone(), ..TxnRequest::default() };
+    let unconditional = Some(unconditional).filter(|_| !txn.failure.is_empty());
+    compares.chain(successes).chain(failures).chain(unconditional).collect()
 }
 
 fn simpler_compare(compare: &Compare) -> Vec<Compare> {
