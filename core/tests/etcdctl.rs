@@ -159,7 +159,7 @@ fn lease(endpoints: &str) {
     let ctl = |args: &[&str]| etcdctl(endpoints, args);
     let granted = json(endpoints, &["lease", "grant", "600"]);
     assert_eq!(granted["TTL"].as_i64().or(granted["ttl"].as_i64()), Some(600), "{granted}");
-    let id = format!("{:x}", granted["ID"].as_i64().or(granted["id"].as_i64()).unwrap());
+    let id = format!("{:016x}", granted["ID"].as_i64().or(granted["id"].as_i64()).unwrap());
     let option = format!("--lease={id}");
     assert_eq!(ctl(&["put", "l1", "a", &option]), "OK\n");
     assert_eq!(ctl(&["put", "l2", "b", &option]), "OK\n");
@@ -178,7 +178,7 @@ fn lease(endpoints: &str) {
     assert!(complaint(endpoints, &["put", "l4", "d", &option]).contains("requested lease not found"));
     // However long this takes, the watch begins before the end.
     let granted = json(endpoints, &["lease", "grant", "1"]);
-    let id = format!("{:x}", granted["ID"].as_i64().or(granted["id"].as_i64()).unwrap());
+    let id = format!("{:016x}", granted["ID"].as_i64().or(granted["id"].as_i64()).unwrap());
     let put = json(endpoints, &["put", "l1", "a", &format!("--lease={id}")]);
     let from = put["header"]["revision"].as_i64().unwrap() + 1;
     let told = watched(endpoints, &["l1", &format!("--rev={from}")], 2, || ());
