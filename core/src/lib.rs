@@ -6,9 +6,9 @@
 //!            grpc         the services on byte streams: HTTP/2 without sockets
 //!             │
 //!            api          the services: what a client calls
-//!        /  |   |  \
-//!    read watch |  node   the read paths; what changes, told; one member, wired
-//!        \  |   |  /
+//!        /  |   |   |  \
+//!    read watch lease | node   the read paths; what changes, told; when leases end; one member, wired
+//!        \  |   |   |  /
 //!            raft         openraft: log store, state machine, network
 //!           /    \
 //!        wal      mvcc    what is promised; what is applied
@@ -16,7 +16,8 @@
 //!           runtime       Clock, Disk, Transport: all that differs between a server and a simulation
 //! ```
 //!
-//! Dependencies run downwards, but that raft's peer server asks the read paths for followers. Nothing here knows the
+//! Dependencies run downwards, but that raft's peer server asks the read paths and the lessor for followers, and its state
+//! machine tells the lessor what has become of leases. Nothing here knows the
 //! simulator: what differs stands behind a trait of [`runtime`].
 
 pub mod api;

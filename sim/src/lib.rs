@@ -5,7 +5,7 @@
 //!       /     |      \
 //!  cluster  nemesis  judge            members and their faults; what came of it
 //!     |   \    |       \
-//!  converge  client   checker         agreement at the end; operations and watches; one guarantee a file
+//!  converge  client   checker         agreement at the end; operations, watches and contenders; one guarantee a file
 //!     |        |         \
 //!  service  workload    model         what members offer; what clients ask; what the store should answer
 //!     |        |           |
