@@ -23,8 +23,9 @@ use seedbed_proto::etcdserverpb::RangeRequest;
 use seedbed_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use seedbed_proto::mvccpb::KeyValue;
 
+use super::past;
 use crate::contend::{ContendLog, Held, Kind, Observed};
-use crate::history::{History, Operation};
+use crate::history::History;
 use crate::model::Kv;
 use crate::outcome::Violation;
 
@@ -44,7 +45,7 @@ pub fn check<'a>(
     if log.held.is_empty() && log.observed.is_empty() {
         return Ok(());
     }
-    let past = Past::of(history, entries, reached)?;
+    let past = Past { kv: past::led_by(JUDGE, history, entries)?, reached };
     log.held.iter().try_for_each(|held| past.held(held))?;
     log.observed.iter().try_for_each(|observed| past.observed(observed))
 }
@@ -56,29 +57,7 @@ struct Past<'a> {
     reached: &'a BTreeMap<i64, u64>,
 }
 
-impl<'p> Past<'p> {
-    fn of<'a>(
-        history: &History,
-        entries: impl IntoIterator<Item = &'a AppliedEntry>,
-        reached: &'p BTreeMap<i64, u64>,
-    ) -> Result<Past<'p>, Violation> {
-        let operations: BTreeMap<u64, &Operation> =
-            history.operations.iter().map(|operation| (operation.id, operation)).collect();
-        let changed = entries.into_iter().filter(|entry| entry.changed);
-        let writes: BTreeMap<i64, u64> = changed.map(|entry| (entry.revision, entry.operation)).collect();
-        let mut kv = Kv::new();
-        for (revision, operation) in writes {
-            let applied = operations.get(&operation).map(|operation| kv.apply(&operation.request).is_ok());
-            if applied != Some(true) || kv.revision() != revision {
-                return Err(violation(format!(
-                    "the log cannot be followed: revision {revision}, by #{operation}, is {} here",
-                    kv.revision()
-                )));
-            }
-        }
-        Ok(Past { kv, reached })
-    }
-
+impl Past<'_> {
     /// Whose key is the oldest under a name, at a revision.
     fn holder(&self, name: &Bytes, revision: i64) -> Option<KeyValue> {
         let oldest = RangeRequest {

@@ -26,6 +26,7 @@ pub mod generate;
 pub mod lease;
 pub mod lease_hazard;
 pub mod linearizable;
+mod past;
 pub mod read_latency;
 pub mod refusal;
 pub mod replicas;

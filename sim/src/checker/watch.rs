@@ -23,8 +23,9 @@ use seedbed_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use seedbed_proto::mvccpb::Event;
 use seedbed_proto::mvccpb::event::EventType;
 
+use super::past;
 use crate::history::{History, Operation, Request};
-use crate::model::{Changed, Kv};
+use crate::model::Changed;
 use crate::outcome::Violation;
 use crate::watch::{Heard, StreamLog, WatchLog};
 
@@ -59,28 +60,16 @@ impl Past {
     fn of<'a>(history: &History, entries: impl IntoIterator<Item = &'a AppliedEntry>) -> Result<Past, Violation> {
         let operations: BTreeMap<u64, &Operation> =
             history.operations.iter().map(|operation| (operation.id, operation)).collect();
-        let (mut writes, mut compactions) = (BTreeMap::new(), BTreeMap::new());
-        for entry in entries {
-            if entry.changed {
-                writes.insert(entry.revision, entry.operation);
-            }
+        let entries: Vec<&AppliedEntry> = entries.into_iter().collect();
+        let mut compactions = BTreeMap::new();
+        for entry in &entries {
             if let Some(operation) = operations.get(&entry.operation).filter(|_| entry.compacted)
                 && let Request::Compact(compact) = &operation.request
             {
                 compactions.insert(compact.revision, operation.invoked);
             }
         }
-        let mut kv = Kv::new();
-        for (revision, operation) in writes {
-            let applied = operations.get(&operation).map(|operation| kv.apply(&operation.request).is_ok());
-            if applied != Some(true) || kv.revision() != revision {
-                let message = format!(
-                    "the log cannot be followed: revision {revision}, by #{operation}, is {} here",
-                    kv.revision()
-                );
-                return Err(Violation { judge: JUDGE, message });
-            }
-        }
+        let kv = past::led_by(JUDGE, history, entries)?;
         Ok(Past { changes: kv.changes(), revision: kv.revision(), compactions })
     }
 

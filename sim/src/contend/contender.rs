@@ -54,7 +54,7 @@ impl Contender {
 
     pub(super) async fn run(mut self) {
         while !self.seat.over.get() {
-            if let Ok((_, channel)) = self.seat.connect().await
+            if let Ok(channel) = self.seat.connect().await
                 && self.contend(&channel).await.is_ok()
             {
                 continue;

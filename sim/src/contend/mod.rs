@@ -18,7 +18,6 @@ use madsim::runtime::NodeHandle;
 use madsim::time::timeout;
 use rand_pcg::Pcg64;
 use seedbed_core::grpc::Channel;
-use seedbed_core::raft::NodeId;
 
 use self::contender::Contender;
 pub use self::log::{Attempt, ContendCounts, ContendLog, Held, Kind, Observed};
@@ -95,7 +94,7 @@ struct Seat {
 
 impl Seat {
     /// A connection to any of the members.
-    async fn connect(&mut self) -> io::Result<(NodeId, Channel)> {
+    async fn connect(&mut self) -> io::Result<Channel> {
         let member = *self.rng.pick(&self.roster.borrow());
         let connecting = async {
             let stream = self.network.connect(self.client, member).await?;
@@ -103,7 +102,7 @@ impl Seat {
             let channel = self.home.spawn(Channel::connect::<MadsimRuntime>(stream, authority)).await;
             channel.map_err(io::Error::other)?.map_err(io::Error::other)
         };
-        Ok((member, timeout(PATIENCE, connecting).await??))
+        timeout(PATIENCE, connecting).await?
     }
 
     async fn pause(&mut self, [least, most]: [u64; 2]) {

@@ -35,7 +35,7 @@ impl Observer {
 
     /// Follows one stream until it breaks, or has been silent for long.
     async fn observe(&mut self) {
-        let Ok((_, channel)) = self.seat.connect().await else { return };
+        let Ok(channel) = self.seat.connect().await else { return };
         let name = Bytes::from(format!("office-n{}", self.seat.rng.between(1, u64::from(self.names))));
         let opening = async {
             let request = LeaderRequest { name: name.clone() };

@@ -275,6 +275,28 @@ pub struct Mix {
     pub lease_list: u32,
 }
 
+impl Mix {
+    /// All weights, in the order of the fields.
+    pub(crate) fn weights(&self) -> [u32; 14] {
+        [
+            self.get,
+            self.get_serializable,
+            self.range,
+            self.put,
+            self.delete,
+            self.txn,
+            self.compact,
+            self.get_log,
+            self.get_lease,
+            self.lease_grant,
+            self.lease_revoke,
+            self.lease_keep_alive,
+            self.lease_time_to_live,
+            self.lease_list,
+        ]
+    }
+}
+
 /// Something that goes wrong for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -309,20 +309,9 @@ impl WorkloadPlan {
         band("workload.think_ms", self.think_ms, TIME_MS_MAX)?;
         within("workload.timeout_ms", self.timeout_ms, 1, TIME_MS_MAX)?;
         let mix = &self.mix;
-        let weights = [
-            mix.get,
-            mix.get_serializable,
-            mix.range,
-            mix.put,
-            mix.delete,
-            mix.txn,
-            mix.compact,
-            mix.get_log,
-            mix.get_lease,
-        ];
         let of_leases =
             [mix.lease_grant, mix.lease_revoke, mix.lease_keep_alive, mix.lease_time_to_live, mix.lease_list];
-        let sum = weights.iter().chain(&of_leases).map(|weight| u64::from(*weight)).sum::<u64>();
+        let sum = mix.weights().into_iter().map(u64::from).sum::<u64>();
         ensure((1..=u64::from(u32::MAX)).contains(&sum), "workload.mix", || {
             format!("the weights add up to {sum}, which is not within 1..={}", u32::MAX)
         })?;

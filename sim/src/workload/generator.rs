@@ -62,23 +62,7 @@ impl Generator {
 
     /// What an operation asks; what it writes carries the operation's number.
     pub fn ask(&mut self, operation: u64) -> Ask {
-        let mix = &self.mix;
-        let weights = [
-            mix.get,
-            mix.get_serializable,
-            mix.range,
-            mix.put,
-            mix.delete,
-            mix.txn,
-            mix.compact,
-            mix.get_log,
-            mix.get_lease,
-            mix.lease_grant,
-            mix.lease_revoke,
-            mix.lease_keep_alive,
-            mix.lease_time_to_live,
-            mix.lease_list,
-        ];
+        let weights = self.mix.weights();
         let total: u32 = weights.iter().sum();
         let mut drawn = self.rng.between(0, u64::from(total.max(1)) - 1) as u32;
         let kind = weights.iter().position(|weight| match drawn.checked_sub(*weight) {
