@@ -16,7 +16,7 @@ use openraft::{EmptyNode, ServerState};
 use openraft_rt::{Select2, WatchReceiver};
 
 use crate::api::{
-    ClusterService, Dispatch, ElectionService, Headers, KvService, LeaseService, Limits, LockService,
+    ClusterService, Dispatch, ElectionService, Headers, KvService, LeaderCheck, LeaseService, Limits, LockService,
     MaintenanceService, Proposals, Queue, WatchService,
 };
 use crate::auto_compaction::{self, AutoCompaction};
@@ -174,6 +174,7 @@ pub struct Node<R: Runtime> {
     maintenance: Arc<MaintenanceService<R>>,
     watch: Arc<WatchService<R>>,
     lease: Arc<LeaseService<R>>,
+    leader: LeaderCheck<R>,
     /// Ends the streams of clients.
     end_streams: Stop,
     stop: Stop,
@@ -193,6 +194,7 @@ impl<R: Runtime> Clone for Node<R> {
             maintenance: self.maintenance.clone(),
             watch: self.watch.clone(),
             lease: self.lease.clone(),
+            leader: self.leader.clone(),
             end_streams: self.end_streams.clone(),
             stop: self.stop.clone(),
         }
@@ -338,11 +340,12 @@ impl<R: Runtime> Node<R> {
             peer_urls: options.directory.peer_urls,
         });
         let end_streams = Stop::default();
+        let leader = LeaderCheck { headers: headers.clone(), election_timeout: election };
         let watch = Arc::new(WatchService {
             headers: headers.clone(),
             store: store.clone(),
             options: options.watch,
-            election_timeout: election,
+            leader: leader.clone(),
             stop: end_streams.clone(),
         });
         let proposals =
@@ -354,6 +357,7 @@ impl<R: Runtime> Node<R> {
             reads: reads.clone(),
             lessor,
             ttl_min: ttl_min(election),
+            leader: leader.clone(),
             stop: end_streams.clone(),
         });
         let maintenance =
@@ -379,6 +383,7 @@ impl<R: Runtime> Node<R> {
             maintenance,
             watch,
             lease,
+            leader,
             counters,
             end_streams,
             stop,
@@ -409,14 +414,16 @@ impl<R: Runtime> Node<R> {
     /// All services that this member offers to clients.
     pub fn routes(&self) -> Routes {
         let bytes_max = self.kv.proposals.limits.request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
-        Routes::default()
+        let election = ElectionService { queue: self.queue(), leader: self.leader.clone() };
+        let leader = self.leader.clone();
+        Routes::new(move |metadata| Ok(leader.admit(metadata)?))
             .with(KvServer::from_arc(self.kv()).max_decoding_message_size(bytes_max))
             .with(ClusterServer::from_arc(self.cluster.clone()))
             .with(MaintenanceServer::from_arc(self.maintenance.clone()))
             .with(WatchServer::from_arc(self.watch.clone()).max_decoding_message_size(bytes_max))
             .with(LeaseServer::from_arc(self.lease.clone()))
             .with(LockServer::new(LockService { queue: self.queue() }).max_decoding_message_size(bytes_max))
-            .with(ElectionServer::new(ElectionService { queue: self.queue() }).max_decoding_message_size(bytes_max))
+            .with(ElectionServer::new(election).max_decoding_message_size(bytes_max))
     }
 
     fn queue(&self) -> Queue<R> {

@@ -7,12 +7,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use futures_util::future;
+use futures_util::{future, stream};
 use object::{Object, ObjectSymbol};
 use rustix::process::Signal;
-use seedbed_core::proto::etcdserverpb::StatusRequest;
 use seedbed_core::proto::etcdserverpb::kv_client::KvClient;
+use seedbed_core::proto::etcdserverpb::lease_client::LeaseClient;
 use seedbed_core::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use seedbed_core::proto::etcdserverpb::watch_client::WatchClient;
+use seedbed_core::proto::etcdserverpb::{RangeRequest, StatusRequest};
+use tonic::Code;
 
 use self::servers::{Cluster, PROGRAM, Server, eventually, free_port, put, run};
 
@@ -190,6 +193,42 @@ fn a_member_without_a_leader_is_not_healthy() {
         let status = cluster.servers[0].status().await;
         assert_eq!((status.leader, status.errors), (0, vec!["etcdserver: no leader".to_owned()]));
     });
+}
+
+#[test]
+fn whoever_wants_a_leader_is_told_that_there_is_none() {
+    run(async {
+        let mut cluster = Cluster::new(3, &["--heartbeat-interval", "10", "--election-timeout", "100"]);
+        cluster.servers[0].start();
+        let channel = eventually("its port", async || cluster.servers[0].channel().await).await;
+        let range = RangeRequest { key: "k".into(), serializable: true, ..RangeRequest::default() };
+        assert_eq!(KvClient::new(channel.clone()).range(range.clone()).await.unwrap().into_inner().count, 0);
+        let refused = [
+            KvClient::new(channel.clone()).range(wanting_a_leader(range)).await.map(drop),
+            WatchClient::new(channel.clone()).watch(wanting_a_leader(stream::pending())).await.map(drop),
+            LeaseClient::new(channel.clone()).lease_keep_alive(wanting_a_leader(stream::pending())).await.map(drop),
+        ];
+        for status in refused.map(Result::unwrap_err) {
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: no leader"));
+        }
+
+        // A leader serves them, until nobody has answered it for three election time-outs.
+        cluster.servers[1].start();
+        let leader = cluster.leader().await;
+        let channel = cluster.servers[leader].channel().await.unwrap();
+        let open =
+            async || LeaseClient::new(channel.clone()).lease_keep_alive(wanting_a_leader(stream::pending())).await.ok();
+        let mut kept = eventually("a quorum's answer", open).await.into_inner();
+        cluster.servers[1 - leader].kill().await;
+        let ended = kept.message().await.unwrap_err();
+        assert_eq!((ended.code(), ended.message()), (Code::Unavailable, "etcdserver: no leader"));
+    });
+}
+
+fn wanting_a_leader<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("hasleader", "true".parse().unwrap());
+    request
 }
 
 #[test]

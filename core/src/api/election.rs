@@ -4,9 +4,11 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use openraft_rt::Select2;
 use tonic::{Status, async_trait};
 
 use super::error::ApiError;
+use super::leader::LeaderCheck;
 use super::queue::Queue;
 use crate::proto::mvccpb::KeyValue;
 use crate::proto::v3electionpb::election_server::Election;
@@ -19,6 +21,7 @@ use crate::runtime::Runtime;
 /// Elections, from this member.
 pub struct ElectionService<R: Runtime> {
     pub(crate) queue: Queue<R>,
+    pub(crate) leader: LeaderCheck<R>,
 }
 
 #[async_trait]
@@ -76,11 +79,16 @@ impl<R: Runtime> Election for ElectionService<R> {
         &self,
         request: tonic::Request<LeaderRequest>,
     ) -> Result<tonic::Response<Self::ObserveStream>, Status> {
+        let leader = self.leader.follow(request.metadata().as_ref());
         let observer = Observer { queue: self.queue.clone(), name: request.into_inner().name, told: None };
-        let responses = stream::unfold(Some(observer), |observer| async {
-            let mut observer = observer?;
-            match observer.next().await {
-                Ok(response) => Some((Ok(response), Some(observer))),
+        let responses = stream::unfold(Some((observer, leader)), |observing| async {
+            let (mut observer, mut leader) = observing?;
+            let next = match R::select2(leader.lost(), observer.next()).await {
+                Select2::First(()) => Err(ApiError::NoLeader),
+                Select2::Second(next) => next,
+            };
+            match next {
+                Ok(response) => Some((Ok(response), Some((observer, leader)))),
                 Err(error) => Some((Err(error.into()), None)),
             }
         });

@@ -13,6 +13,7 @@ use tonic::{Status, Streaming, async_trait};
 use super::dispatch::OperationId;
 use super::error::ApiError;
 use super::header::Headers;
+use super::leader::{LeaderCheck, LeaderWatch};
 use super::proposals::{Proposals, other_kind};
 use crate::lease::{Lessor, TTL_MAX};
 use crate::mvcc::Store;
@@ -39,6 +40,7 @@ pub struct LeaseService<R: Runtime> {
     pub(crate) lessor: Lessor<R>,
     /// The shortest time for which a lease is granted, in seconds.
     pub(crate) ttl_min: i64,
+    pub(crate) leader: LeaderCheck<R>,
     /// Ends all streams.
     pub(crate) stop: Stop,
 }
@@ -120,8 +122,13 @@ impl<R: Runtime> Lease for LeaseService<R> {
         &self,
         request: tonic::Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<tonic::Response<Self::LeaseKeepAliveStream>, Status> {
-        let keeping =
-            Keeping { requests: request.into_inner(), service: self.clone(), ended: None, answered: VecDeque::new() };
+        let keeping = Keeping {
+            leader: self.leader.follow(request.metadata().as_ref()),
+            requests: request.into_inner(),
+            service: self.clone(),
+            ended: None,
+            answered: VecDeque::new(),
+        };
         let responses = stream::unfold(Some(keeping), |keeping| async {
             let mut keeping = keeping?;
             match keeping.next().await {
@@ -166,6 +173,7 @@ impl<R: Runtime> Clone for LeaseService<R> {
             reads: self.reads.clone(),
             lessor: self.lessor.clone(),
             ttl_min: self.ttl_min,
+            leader: self.leader.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -185,6 +193,7 @@ fn any_id<R: Runtime>() -> i64 {
 struct Keeping<R: Runtime> {
     requests: Streaming<LeaseKeepAliveRequest>,
     service: LeaseService<R>,
+    leader: LeaderWatch<R>,
     /// What came in the place of a request, when several were taken at once: the end, or an error.
     ended: Option<Result<(), Status>>,
     /// Responses that have not been sent.
@@ -200,8 +209,10 @@ impl<R: Runtime> Keeping<R> {
         if let Some(ended) = self.ended.take() {
             return ended.map(|()| None);
         }
-        let first = match R::select2(self.service.stop.stopped(), self.requests.message()).await {
-            Select2::First(()) => return Err(ApiError::Stopped.into()),
+        let ended = R::select2(self.service.stop.stopped(), self.leader.lost());
+        let first = match R::select2(ended, self.requests.message()).await {
+            Select2::First(Select2::First(())) => return Err(ApiError::Stopped.into()),
+            Select2::First(Select2::Second(())) => return Err(ApiError::NoLeader.into()),
             Select2::Second(request) => request?,
         };
         let Some(first) = first else { return Ok(None) };

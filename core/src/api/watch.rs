@@ -2,16 +2,14 @@
 //!
 //! Nothing runs for a stream but what its client's reading drives: the next response is made when HTTP/2 has taken the last.
 
-use std::time::Duration;
-
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
-use openraft::ServerState;
-use openraft_rt::{Instant as _, Select2, WatchReceiver};
+use openraft_rt::Select2;
 use tonic::{Status, Streaming, async_trait};
 
 use super::error::ApiError;
 use super::header::Headers;
+use super::leader::{LeaderCheck, LeaderWatch};
 use crate::mvcc::Store;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
@@ -19,17 +17,12 @@ use crate::runtime::Runtime;
 use crate::watch::{Interval, Session, WatchOptions};
 use crate::watermark::Stop;
 
-/// The metadata by which a client says that it would rather hear nothing than from a member that has no leader.
-const HAS_LEADER: &str = "hasleader";
-/// For how many election time-outs a member may have no leader until such a client's stream ends, as in etcd.
-const LEADERLESS_MAX: u32 = 3;
-
 /// Watches, from this member.
 pub struct WatchService<R: Runtime> {
     pub(crate) headers: Headers<R>,
     pub(crate) store: Store<R::Disk>,
     pub(crate) options: WatchOptions,
-    pub(crate) election_timeout: Duration,
+    pub(crate) leader: LeaderCheck<R>,
     /// Ends all streams.
     pub(crate) stop: Stop,
 }
@@ -42,19 +35,12 @@ impl<R: Runtime> Watch for WatchService<R> {
         &self,
         request: tonic::Request<Streaming<WatchRequest>>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
-        let needs_leader = request.metadata().get(HAS_LEADER).is_some_and(|value| value == "true");
-        if needs_leader && leaderless(&self.headers, self.election_timeout) {
-            return Err(ApiError::NoLeader.into());
-        }
         let serving = Serving::<R> {
+            leader: self.leader.follow(request.metadata().as_ref()),
             requests: Some(request.into_inner()),
             session: Session::new(self.headers.clone(), self.store.clone(), self.options),
-            headers: self.headers.clone(),
-            election_timeout: self.election_timeout,
             store: self.store.clone(),
             progress: Interval::new(self.options.progress_interval),
-            leader_checks: needs_leader.then(|| Interval::new(self.election_timeout)),
-            leaderless: 0,
             stop: self.stop.clone(),
         };
         let responses = stream::unfold(Some(serving), |serving| async {
@@ -66,18 +52,6 @@ impl<R: Runtime> Watch for WatchService<R> {
         });
         Ok(tonic::Response::new(responses.boxed()))
     }
-}
-
-/// Whether a member has no leader, or is one that no quorum has answered for an election time-out.
-fn leaderless<R: Runtime>(headers: &Headers<R>, election_timeout: Duration) -> bool {
-    let metrics = headers.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    if metrics.state != ServerState::Leader {
-        return metrics.current_leader.is_none();
-    }
-    let alone = metrics.membership_config.voter_ids().eq([headers.node]);
-    let acked = metrics.last_quorum_acked.as_ref().map(|acked| acked.into_inner());
-    !alone && acked.is_none_or(|acked| acked + election_timeout < R::Instant::now())
 }
 
 /// Why a stream ends.
@@ -94,14 +68,9 @@ struct Serving<R: Runtime> {
     /// None once the client has sent its last.
     requests: Option<Streaming<WatchRequest>>,
     session: Session<R>,
-    headers: Headers<R>,
-    election_timeout: Duration,
     store: Store<R::Disk>,
     progress: Interval<R>,
-    /// When to see whether there is a leader, if the client wants one.
-    leader_checks: Option<Interval<R>>,
-    /// How often there was none, one after the other.
-    leaderless: u32,
+    leader: LeaderWatch<R>,
     stop: Stop,
 }
 
@@ -110,7 +79,7 @@ enum Happened {
     Request(Result<Option<WatchRequest>, Status>),
     Change,
     Progress,
-    LeaderCheck,
+    NoLeader,
     Stopped,
 }
 
@@ -137,7 +106,7 @@ impl<R: Runtime> Serving<R> {
                 Happened::Request(request) => self.take(request)?,
                 Happened::Change => {}
                 Happened::Progress => self.session.interval_passed(),
-                Happened::LeaderCheck => self.check_leader()?,
+                Happened::NoLeader => return Err(ApiError::NoLeader.into()),
                 Happened::Stopped => {}
             }
         }
@@ -154,7 +123,7 @@ impl<R: Runtime> Serving<R> {
     }
 
     async fn happens(&mut self) -> Happened {
-        let Serving { requests, progress, leader_checks, stop, .. } = self;
+        let Serving { requests, progress, leader, stop, .. } = self;
         let awaited = u64::try_from(self.session.awaits()).unwrap_or(u64::MAX);
         let request = async {
             match requests {
@@ -170,24 +139,14 @@ impl<R: Runtime> Serving<R> {
                 false => std::future::pending().await,
             }
         };
-        let leader_check = async {
-            match leader_checks {
-                Some(checks) => checks.passed().map(|()| Happened::LeaderCheck).await,
-                None => std::future::pending().await,
-            }
-        };
+        let no_leader = leader.lost().map(|()| Happened::NoLeader);
         let stopped = stop.stopped().map(|()| Happened::Stopped);
         let often = R::select2(request, change);
-        let seldom = R::select2(R::select2(progress, leader_check), stopped);
+        let seldom = R::select2(R::select2(progress, no_leader), stopped);
         match R::select2(often, seldom).await {
             Select2::First(Select2::First(happened) | Select2::Second(happened))
             | Select2::Second(Select2::First(Select2::First(happened) | Select2::Second(happened)))
             | Select2::Second(Select2::Second(happened)) => happened,
         }
-    }
-
-    fn check_leader(&mut self) -> Result<(), Ended> {
-        self.leaderless = if leaderless(&self.headers, self.election_timeout) { self.leaderless + 1 } else { 0 };
-        if self.leaderless < LEADERLESS_MAX { Ok(()) } else { Err(ApiError::NoLeader.into()) }
     }
 }

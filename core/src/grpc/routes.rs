@@ -6,8 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::Request;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 
@@ -17,13 +18,21 @@ pub type Response = http::Response<Body>;
 type Answer = BoxFuture<'static, Result<Response, Infallible>>;
 type Service = Box<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 
+type Admission = dyn Fn(&HeaderMap) -> Result<(), Status> + Send + Sync;
+
 /// The services of a member, by the first part of a method's path. A clone has the same services.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Routes {
     services: Arc<BTreeMap<&'static str, Service>>,
+    admits: Arc<Admission>,
 }
 
 impl Routes {
+    /// None yet. A request is answered if `admits` lets its metadata pass.
+    pub fn new(admits: impl Fn(&HeaderMap) -> Result<(), Status> + Send + Sync + 'static) -> Self {
+        Routes { services: Arc::default(), admits: Arc::new(admits) }
+    }
+
     /// These, of which each is a generated tonic server.
     ///
     /// # Panics
@@ -56,12 +65,12 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
     /// Answers `UNIMPLEMENTED` where there is no such service, as a service does where it has no such method.
     fn call(&self, request: Request<Incoming>) -> Answer {
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
-        match service.and_then(|name| self.services.get(name)) {
-            Some(answer) => answer(request),
-            None => {
-                let status = tonic::Status::unimplemented(format!("unknown service {}", service.unwrap_or_default()));
-                Box::pin(async move { Ok(status.into_http()) })
-            }
+        let answer = service
+            .and_then(|name| self.services.get(name))
+            .ok_or_else(|| Status::unimplemented(format!("unknown service {}", service.unwrap_or_default())));
+        match answer.and_then(|answer| (self.admits)(request.headers()).map(|()| answer)) {
+            Ok(answer) => answer(request),
+            Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }
     }
 }

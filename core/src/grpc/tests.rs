@@ -55,7 +55,7 @@ fn a_client_puts_and_reads_over_a_stream() {
 #[test]
 fn what_no_service_offers_is_unimplemented() {
     TokioRuntime::new(2).block_on(async {
-        let (channel, ..) = connection(Routes::default()).await;
+        let (channel, ..) = connection(Routes::new(|_| Ok(()))).await;
         let refused = KvClient::new(channel).put(PutRequest::default()).await.unwrap_err();
         assert_eq!((refused.code(), refused.message()), (Code::Unimplemented, "unknown service etcdserverpb.KV"));
     });
