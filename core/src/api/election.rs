@@ -135,7 +135,7 @@ impl<R: Runtime> Observer<R> {
                         return Ok(LeaderResponse { header, kv: Some(kv) });
                     }
                 }
-                None => self.queue.moved(revision).await?,
+                None => self.queue.joined(&self.name, revision).await?,
             }
         }
     }

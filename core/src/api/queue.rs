@@ -16,7 +16,7 @@ use openraft_rt::Select2;
 use super::error::ApiError;
 use super::kv::KvService;
 use super::lease::LeaseService;
-use crate::mvcc::{ApplyError, Change, PieceLimit, Refusal, Store};
+use crate::mvcc::{ApplyError, Change, PieceLimit, Refusal, Store, Subscriber};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
@@ -138,22 +138,26 @@ impl<R: Runtime> Queue<R> {
     /// Resolves once a key that has been read here does not exist any more as it was created.
     async fn gone(&self, kv: &KeyValue) -> Result<(), ApiError> {
         loop {
+            let request = RangeRequest { key: kv.key.clone(), ..RangeRequest::default() };
             let reading = self.store.reading().await;
-            let response = self.store.range(&RangeRequest { key: kv.key.clone(), ..RangeRequest::default() })?;
+            let response = self.store.range(&request)?;
             drop(reading);
             if response.kvs.first().is_none_or(|now| now.create_revision != kv.create_revision) {
                 return Ok(());
             }
-            self.moved(response.header.map_or(0, |header| header.revision)).await?;
+            self.changed(&request, response.header.map_or(0, |header| header.revision)).await?;
         }
     }
 
     /// The next change of a key after a revision; nothing, if that part of history has been compacted.
     pub(super) async fn next_change(&self, key: &Bytes, after: i64) -> Result<Option<Change>, ApiError> {
-        let mut from = after + 1;
+        let mut subscriber = self.store.subscriber();
+        subscriber.subscribe(0, key.clone(), Bytes::new(), after + 1);
         loop {
+            self.due(&subscriber).await?;
+            let Some(behind) = subscriber.behind(self.store.revision()) else { continue };
             let reading = self.store.reading().await;
-            let piece = self.store.changes(from, PieceLimit::default(), |_| false);
+            let piece = self.store.changes(behind, PieceLimit::default(), |_| false);
             drop(reading);
             let piece = match piece {
                 Err(ApplyError::Refused(Refusal::Compacted { .. })) => return Ok(None),
@@ -162,15 +166,24 @@ impl<R: Runtime> Queue<R> {
             if let Some(change) = piece.changes.into_iter().find(|change| change.kv.key == *key) {
                 return Ok(Some(change));
             }
-            from = from.max(piece.upto + 1);
-            self.moved(from - 1).await?;
+            subscriber.looked(0, piece.upto);
         }
     }
 
-    /// Resolves once the store is beyond a revision.
-    pub(super) async fn moved(&self, revision: i64) -> Result<(), ApiError> {
-        let next = u64::try_from(revision).unwrap_or(0) + 1;
-        match R::select2(self.stop.stopped(), self.store.reached().reached(next)).await {
+    /// Resolves once there is anybody in a queue that was empty at a revision.
+    pub(super) async fn joined(&self, name: &[u8], after: i64) -> Result<(), ApiError> {
+        self.changed(&under(name), after).await
+    }
+
+    /// Resolves once something in a range may have changed after a revision.
+    async fn changed(&self, range: &RangeRequest, after: i64) -> Result<(), ApiError> {
+        let mut subscriber = self.store.subscriber();
+        subscriber.subscribe(0, range.key.clone(), range.range_end.clone(), after + 1);
+        self.due(&subscriber).await
+    }
+
+    async fn due(&self, subscriber: &Subscriber) -> Result<(), ApiError> {
+        match R::select2(self.stop.stopped(), subscriber.due()).await {
             Select2::First(()) => Err(ApiError::Stopped),
             Select2::Second(()) => Ok(()),
         }

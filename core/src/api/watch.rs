@@ -124,14 +124,13 @@ impl<R: Runtime> Serving<R> {
 
     async fn happens(&mut self) -> Happened {
         let Serving { requests, progress, leader, stop, .. } = self;
-        let awaited = u64::try_from(self.session.awaits()).unwrap_or(u64::MAX);
         let request = async {
             match requests {
                 Some(requests) => Happened::Request(requests.message().await),
                 None => std::future::pending().await,
             }
         };
-        let change = self.store.reached().reached(awaited).map(|()| Happened::Change);
+        let change = self.session.due().map(|()| Happened::Change);
         let notifies = self.session.notifies();
         let progress = async {
             match notifies {

@@ -182,6 +182,8 @@ impl<D: Disk> Batch<D> {
 
         let (state, meta, writer) = (self.state, std::mem::take(&mut self.meta), &mut self.writer);
         let leases = self.leases.clone();
+        let changes = self.rows.iter().map(|(revision, row)| (revision.main, decoded(row).key));
+        let concerned = self.inner.subscriptions.note(state.revision, changes);
         self.inner.publish(|visible| {
             if state.compact_revision > before.compact_revision {
                 writer.garbage.extend(visible.index.compact(state.compact_revision));
@@ -192,6 +194,7 @@ impl<D: Disk> Batch<D> {
                 Arc::make_mut(&mut visible.meta).extend(meta);
             }
         })?;
+        concerned.wake();
         self.base = state.revision;
         self.rows.clear();
         Ok(())

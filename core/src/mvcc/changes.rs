@@ -1,11 +1,13 @@
 //! Reading history forwards: what changed, revision by revision, for those who watch.
 //!
 //! ```text
-//!  changes(5)   rows  … 4.0 │ 5.0 5.1 6.0 7.0 … │      a piece, cut between two revisions
+//!  changes(5..)  rows  … 4.0 │ 5.0 5.1 6.0 7.0 … │      a piece, cut between two revisions
 //!                            └── complete up to 7 ──► go on at 8
 //! ```
 //!
 //! A piece is bounded: whoever falls behind is read to again later, at its own pace, and nothing is kept for it meanwhile.
+
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
@@ -54,14 +56,14 @@ impl Default for PieceLimit {
 }
 
 impl<D: Disk> Store<D> {
-    /// What changed from the revision `from` on, as far as `limit` allows. `with_previous` says of which keys the pairs
+    /// What changed in some revisions, as far as `limit` allows. `with_previous` says of which keys the pairs
     /// before the changes are wanted. The caller has the right to read (see [`Store::reading`]).
     ///
     /// # Errors
     /// `Compacted`, if part of it is gone. The store's own.
     pub fn changes(
         &self,
-        from: i64,
+        revisions: RangeInclusive<i64>,
         limit: PieceLimit,
         with_previous: impl Fn(&[u8]) -> bool,
     ) -> Result<Changes, ApplyError> {
@@ -70,10 +72,11 @@ impl<D: Disk> Store<D> {
             let visible = self.inner.visible();
             (visible.state, visible.view(&self.inner.backend)?)
         };
+        let (from, last) = revisions.into_inner();
         if from < state.compact_revision {
             return Err(Refusal::Compacted { requested: from, compacted: state.compact_revision }.into());
         }
-        let mut piece = Changes { changes: Vec::new(), upto: state.revision };
+        let mut piece = Changes { changes: Vec::new(), upto: state.revision.min(last) };
         let (mut bytes, mut wanted) = (0, Vec::new());
         let first = Revision { main: from.max(0), sub: 0 }.to_row_key();
         for entry in view.rows.range(first..).map_err(|error| self.inner.database_error(error))? {
@@ -81,6 +84,9 @@ impl<D: Disk> Store<D> {
             let revision = Revision::from_row_key(key.value()).ok_or_else(|| {
                 self.inner.backend.damaged(format_args!("there is a row of revision {:#x}", key.value()))
             })?;
+            if revision.main > piece.upto {
+                break;
+            }
             let whole = piece.changes.last().is_some_and(|last| last.kv.mod_revision < revision.main);
             if whole && (piece.changes.len() >= limit.changes || bytes >= limit.bytes) {
                 piece.upto = revision.main - 1;

@@ -91,6 +91,7 @@ impl<D: Disk> Installer<D> {
                 writer.garbage = index.compact(state.compact_revision).into();
                 writer.finished_compaction = NEVER_COMPACTED;
                 inner.row_bytes.store(stream.row_bytes, Ordering::Relaxed);
+                let concerned = inner.subscriptions.note_all(state.revision);
                 inner.publish(|visible| {
                     if !inner.planted.active(Mutant::IndexNotRebuilt) {
                         visible.index = index;
@@ -99,7 +100,9 @@ impl<D: Disk> Installer<D> {
                     visible.leases = stream.leases;
                     visible.meta = meta;
                     inner.installations.fetch_add(1, Ordering::Relaxed);
-                })
+                })?;
+                concerned.wake();
+                Ok(())
             }
         };
         Ok(inner.durably::<R>(writer, commit).await?)

@@ -13,6 +13,7 @@
 //!   Index     key → revisions        in memory, derived from the rows
 //!   rows      revision → change      in the database, a file of the member's disk
 //!   Leases    number → time, keys    in both: the times in the database, the keys derived from the rows
+//!   Subscriptions   key, range → who wants to know of changes     in memory
 //! ```
 //!
 //! * A batch becomes visible as a whole, a request as a whole or not at all.
@@ -46,6 +47,7 @@ mod row;
 mod snapshot;
 mod store;
 mod stream;
+mod subscriptions;
 mod txn;
 pub mod validate;
 
@@ -65,4 +67,5 @@ pub use self::revision::Revision;
 pub use self::snapshot::StoreSnapshot;
 pub use self::store::{Options, REPLICATED, Reading, Store, StoreSize};
 pub use self::stream::SnapshotCheck;
+pub(crate) use self::subscriptions::Subscriber;
 pub use self::validate::Invalid;

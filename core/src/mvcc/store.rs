@@ -31,6 +31,7 @@ use super::range::{Readable, Rows, select};
 use super::recovery::{Recovered, recover};
 use super::revision::{FIRST_REVISION, NEVER_COMPACTED, Revision};
 use super::row::Row;
+use super::subscriptions::Subscriptions;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::runtime::{Disk, File, Planted};
 use crate::watermark::Watermark;
@@ -111,6 +112,7 @@ pub(crate) struct Inner<D: Disk> {
     pub(crate) row_bytes: AtomicU64,
     /// The revision that readers see.
     pub(crate) reached: Watermark,
+    pub(crate) subscriptions: Arc<Subscriptions>,
     /// How often a snapshot has replaced everything.
     pub(crate) installations: AtomicU64,
     pub(crate) planted: Planted,
@@ -241,13 +243,15 @@ impl<D: Disk> Store<D> {
         let Recovered { db, backend, view, index, state, leases, meta, writer, row_bytes } =
             recover(disk, dir, options).await?;
         let visible = Visible { index, state, leases, meta: meta.clone(), view: Some(view) };
+        let reached = Watermark::new(state.revision as u64);
         let inner = Inner {
             db: RwLock::new(db),
             backend,
             visible: RwLock::new(visible),
             durable: Mutex::new(meta),
             row_bytes: AtomicU64::new(row_bytes),
-            reached: Watermark::new(state.revision as u64),
+            subscriptions: Subscriptions::new(state.revision, reached.clone()),
+            reached,
             installations: AtomicU64::new(0),
             planted: options.planted,
             writer: Arc::new(tokio::sync::Mutex::new(writer)),

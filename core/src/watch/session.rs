@@ -1,14 +1,14 @@
 //! The watches of one stream.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 
+use futures_util::FutureExt;
 use prost::Message;
 
 use super::WatchOptions;
 use super::watcher::{Impossible, Watcher};
 use crate::api::{ApiError, Headers};
-use crate::mvcc::{ApplyError, Changes, Refusal, Store};
+use crate::mvcc::{ApplyError, Changes, Refusal, Store, Subscriber};
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::proto::mvccpb::Event;
@@ -23,6 +23,10 @@ pub(crate) struct Session<R: Runtime> {
     store: Store<R::Disk>,
     options: WatchOptions,
     watchers: BTreeMap<i64, Watcher>,
+    /// What each watch has yet to be told of, by its number.
+    subscriber: Subscriber,
+    /// How many of the watches want to be told of progress by themselves.
+    notifying: usize,
     /// Where the search for a free number begins.
     next_id: i64,
     /// The rest of a response in fragments. Nothing may come between them: clients put together what follows each other.
@@ -46,12 +50,14 @@ struct Delivery {
 
 impl<R: Runtime> Session<R> {
     pub(crate) fn new(headers: Headers<R>, store: Store<R::Disk>, options: WatchOptions) -> Self {
-        let installations = store.installations();
+        let (installations, subscriber) = (store.installations(), store.subscriber());
         Session {
             headers,
             store,
             options,
             watchers: BTreeMap::new(),
+            subscriber,
+            notifying: 0,
             next_id: 0,
             fragments: VecDeque::new(),
             answers: VecDeque::new(),
@@ -88,6 +94,8 @@ impl<R: Runtime> Session<R> {
                 if request.watch_id == 0 {
                     self.next_id = id + 1;
                 }
+                self.subscriber.subscribe(id, watcher.key.clone(), watcher.range_end.clone(), watcher.start);
+                self.notifying += usize::from(watcher.progress_notify);
                 self.watchers.insert(id, watcher);
                 // The piece was read for others: it may begin behind this one's start, and lack what it wants to know.
                 self.delivering = None;
@@ -113,10 +121,18 @@ impl<R: Runtime> Session<R> {
 
     /// As in etcd, nothing is said of a watch that is not there.
     fn cancel(&mut self, id: i64) {
-        if self.watchers.remove(&id).is_some() {
+        if self.end(id) {
             let answer = WatchResponse { canceled: true, ..self.response(id, self.store.revision()) };
             self.answers.push_back(answer);
         }
+    }
+
+    /// Whether there was such a watch.
+    fn end(&mut self, id: i64) -> bool {
+        let Some(watcher) = self.watchers.remove(&id) else { return false };
+        self.subscriber.unsubscribe(id);
+        self.notifying -= usize::from(watcher.progress_notify);
+        true
     }
 
     /// Whether there is an answer that has not been sent. Until it is, no more is to be asked.
@@ -124,19 +140,20 @@ impl<R: Runtime> Session<R> {
         !self.answers.is_empty()
     }
 
-    /// The revision that the store must reach for there to be something to say, if nothing is asked before. It may have been
-    /// reached by now.
-    pub(crate) fn awaits(&self) -> i64 {
-        let next = || self.watchers.values().map(|watcher| watcher.next);
-        let told = next().min().unwrap_or(i64::MAX);
-        // There, watches that have not begun are as far as those that have been told everything.
-        let level = next().max().filter(|_| self.progress_asked).unwrap_or(i64::MAX);
-        told.min(level.saturating_sub(1))
+    /// Resolves once there may be something to say, if nothing is asked before. Nothing is lost if it is dropped before.
+    pub(crate) async fn due(&self) {
+        if !self.progress_asked {
+            return self.subscriber.due().await;
+        }
+        // At the last start, watches that have not begun are as far as those that have been told everything.
+        let last = self.watchers.values().map(|watcher| watcher.start).max().unwrap_or(0);
+        let begun = self.store.reached().reached(u64::try_from(last.saturating_sub(1)).unwrap_or(0));
+        R::select2(self.subscriber.due(), begun).map(drop).await;
     }
 
     /// Whether some watch wants to be told of progress by itself.
     pub(crate) fn notifies(&self) -> bool {
-        self.watchers.values().any(|watcher| watcher.progress_notify)
+        self.notifying > 0
     }
 
     /// Tells watches of progress that want it, have heard nothing for an interval, and have been told of everything.
@@ -144,8 +161,8 @@ impl<R: Runtime> Session<R> {
         let revision = self.store.revision();
         let mut quiet = Vec::new();
         for (id, watcher) in &mut self.watchers {
-            let in_sync = is_in_sync::<R>(watcher, revision);
-            if watcher.progress_notify && !std::mem::take(&mut watcher.told) && in_sync {
+            let quietly = !std::mem::take(&mut watcher.told);
+            if watcher.progress_notify && quietly && is_in_sync::<R>(&self.subscriber, *id, watcher, revision) {
                 quiet.push(*id);
             }
         }
@@ -172,11 +189,10 @@ impl<R: Runtime> Session<R> {
                 return Ok(Some(response));
             }
             let revision = self.store.revision();
-            let behind = self.watchers.values().map(|watcher| watcher.next).filter(|next| *next <= revision).min();
-            let Some(from) = behind else { return Ok(self.progress(revision)) };
+            let Some(behind) = self.subscriber.behind(revision) else { return Ok(self.progress(revision)) };
             let watchers = &self.watchers;
             let with_previous = |key: &[u8]| watchers.values().any(|watcher| watcher.prev_kv && watcher.covers(key));
-            match self.store.changes(from, self.options.piece, with_previous) {
+            match self.store.changes(behind, self.options.piece, with_previous) {
                 Ok(changes) => self.delivering = Some(Delivery { changes, served: None }),
                 Err(ApplyError::Refused(Refusal::Compacted { compacted, .. })) => {
                     if let Some(canceled) = self.compacted(compacted) {
@@ -192,15 +208,12 @@ impl<R: Runtime> Session<R> {
     fn deliver(&mut self) -> Option<WatchResponse> {
         let mut delivery = self.delivering.take()?;
         loop {
-            let after = delivery.served.map_or(Bound::Unbounded, Bound::Excluded);
-            let (&id, watcher) = self.watchers.range_mut((after, Bound::Unbounded)).next()?;
-            delivery.served = Some(id);
             let upto = delivery.changes.upto;
-            if watcher.next > upto {
-                continue;
-            }
-            let events = watcher.events(&delivery.changes.changes);
-            watcher.next = upto + 1;
+            let (id, next) = self.subscriber.next_behind(delivery.served, upto)?;
+            delivery.served = Some(id);
+            self.subscriber.looked(id, upto);
+            let watcher = self.watchers.get_mut(&id).expect("a watch ends with its subscription");
+            let events = watcher.events(&delivery.changes.changes, next);
             if events.is_empty() {
                 continue;
             }
@@ -218,12 +231,12 @@ impl<R: Runtime> Session<R> {
 
     /// Ends one of the watches that want history before `compacted`.
     fn compacted(&mut self, compacted: i64) -> Option<WatchResponse> {
-        let (&id, watcher) = self.watchers.iter_mut().find(|(_, watcher)| watcher.next < compacted)?;
+        let (id, _) = self.subscriber.next_behind(None, compacted - 1)?;
         if R::Mutants::active(Mutant::WatchCompactionUntold) {
-            watcher.next = compacted;
+            self.subscriber.looked(id, compacted - 1);
             return None;
         }
-        self.watchers.remove(&id);
+        self.end(id);
         let (_, reason) = ApiError::Compacted.code_and_message();
         Some(WatchResponse {
             canceled: true,
@@ -235,8 +248,12 @@ impl<R: Runtime> Session<R> {
 
     /// Tells how far all watches are, if that was asked for, and once it is the same for all.
     fn progress(&mut self, revision: i64) -> Option<WatchResponse> {
-        let in_sync = self.watchers.values().all(|watcher| is_in_sync::<R>(watcher, revision));
-        (in_sync && std::mem::take(&mut self.progress_asked)).then(|| self.response(NO_WATCH, revision))
+        let in_sync = |(id, watcher): (&i64, &Watcher)| is_in_sync::<R>(&self.subscriber, *id, watcher, revision);
+        if !self.progress_asked || !self.watchers.iter().all(in_sync) {
+            return None;
+        }
+        self.progress_asked = false;
+        Some(self.response(NO_WATCH, revision))
     }
 
     /// The planted bugs of a snapshot that has replaced the store. In truth that changes nothing for a watch: the history that
@@ -251,12 +268,13 @@ impl<R: Runtime> Session<R> {
             return;
         }
         let revision = self.store.revision();
-        for watcher in self.watchers.values_mut() {
-            if R::Mutants::active(Mutant::WatchRestoreReplays) && watcher.next > watcher.start {
-                watcher.next = watcher.start;
+        for (id, watcher) in &mut self.watchers {
+            let future = watcher.start > revision;
+            if R::Mutants::active(Mutant::WatchStartLowered) && future {
+                watcher.start = revision + 1;
             }
-            if R::Mutants::active(Mutant::WatchStartLowered) && watcher.next > revision {
-                watcher.next = revision + 1;
+            if future || R::Mutants::active(Mutant::WatchRestoreReplays) {
+                self.subscriber.restart(*id, watcher.start);
             }
         }
     }
@@ -267,8 +285,9 @@ impl<R: Runtime> Session<R> {
 }
 
 /// Whether a watch has been told of everything up to `revision`. One that begins later has not begun.
-fn is_in_sync<R: Runtime>(watcher: &Watcher, revision: i64) -> bool {
-    watcher.is_at(revision) || R::Mutants::active(Mutant::WatchProgressBelowStart) && watcher.next > revision
+fn is_in_sync<R: Runtime>(subscriber: &Subscriber, id: i64, watcher: &Watcher, revision: i64) -> bool {
+    let begun = watcher.start <= revision + 1 || R::Mutants::active(Mutant::WatchProgressBelowStart);
+    begun && !subscriber.is_behind(id, revision)
 }
 
 /// A response in parts that are not larger than that, if each of its events is not.

@@ -1,4 +1,4 @@
-//! One watch of a stream.
+//! One watch of a stream. How far it has been told is its subscription's to know.
 
 use bytes::Bytes;
 
@@ -30,17 +30,15 @@ impl Impossible {
 /// A watch: what it wants to know, and how much of it it has been told.
 #[derive(Clone, Debug)]
 pub(super) struct Watcher {
-    key: Bytes,
-    range_end: Bytes,
+    pub(super) key: Bytes,
+    pub(super) range_end: Bytes,
     puts: bool,
     deletions: bool,
     pub(super) prev_kv: bool,
     pub(super) progress_notify: bool,
     pub(super) fragment: bool,
-    /// The first revision that it was to be told of.
+    /// The first revision that it is to be told of.
     pub(super) start: i64,
-    /// The first revision that it has not been told of.
-    pub(super) next: i64,
     /// Whether it has been told anything since it was last looked after.
     pub(super) told: bool,
 }
@@ -68,14 +66,8 @@ impl Watcher {
             progress_notify: request.progress_notify,
             fragment: request.fragment,
             start,
-            next: start,
             told: false,
         })
-    }
-
-    /// Whether it has been told of everything up to `revision`, and is to be told of what comes then.
-    pub(super) fn is_at(&self, revision: i64) -> bool {
-        self.next == revision + 1
     }
 
     /// Whether a key is in its range.
@@ -83,9 +75,9 @@ impl Watcher {
         KeyRange::new(&self.key, &self.range_end).contains(key)
     }
 
-    /// What it is to be told of these changes.
-    pub(super) fn events(&self, changes: &[Change]) -> Vec<Event> {
-        let from = changes.partition_point(|change| change.kv.mod_revision < self.next);
+    /// What it is to be told of these changes, if it has been told of everything before `next`.
+    pub(super) fn events(&self, changes: &[Change], next: i64) -> Vec<Event> {
+        let from = changes.partition_point(|change| change.kv.mod_revision < next);
         let wanted =
             |change: &&Change| (if change.deleted { self.deletions } else { self.puts }) && self.covers(&change.kv.key);
         changes[from..].iter().filter(wanted).map(|change| self.event(change)).collect()

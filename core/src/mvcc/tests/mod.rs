@@ -8,6 +8,7 @@ mod leases;
 mod model;
 mod semantics;
 mod snapshots;
+mod subscriptions;
 
 use std::future::Future;
 

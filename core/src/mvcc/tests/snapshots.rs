@@ -19,12 +19,15 @@ async fn example() -> TestStore {
     store
 }
 
-fn chunks(store: &TestStore, bytes_max: usize) -> Vec<bytes::Bytes> {
+pub(super) fn chunks(store: &TestStore, bytes_max: usize) -> Vec<bytes::Bytes> {
     let mut snapshot = store.snapshot().unwrap();
     std::iter::from_fn(|| snapshot.next_chunk(bytes_max).unwrap()).collect()
 }
 
-async fn install(store: &TestStore, pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Result<(), InstallError> {
+pub(super) async fn install(
+    store: &TestStore,
+    pieces: impl IntoIterator<Item: AsRef<[u8]>>,
+) -> Result<(), InstallError> {
     let mut installer = store.installer().await?;
     for piece in pieces {
         installer.feed(piece.as_ref())?;

@@ -1,0 +1,233 @@
+//! Subscriptions to changes of keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use proptest::prelude::*;
+
+use super::*;
+
+fn subscribe(store: &TestStore, key: &str, range_end: &str, next: i64) -> Subscriber {
+    let mut subscriber = store.subscriber();
+    subscriber.subscribe(1, key.to_owned().into(), range_end.to_owned().into(), next);
+    subscriber
+}
+
+fn is_due(subscriber: &Subscriber) -> bool {
+    subscriber.due().now_or_never().is_some()
+}
+
+async fn put_key(store: &TestStore, key: &str) -> i64 {
+    apply(store, |batch| batch.put(&put(key, "v"))).await.unwrap().header.unwrap().revision
+}
+
+#[test]
+fn a_commit_wakes_whom_it_concerns_and_nobody_else() {
+    run(async {
+        let store = open(&MemoryDisk::default()).await;
+        let ranges = [("b", ""), ("a", "c"), ("b", "\0"), ("a", ""), ("c", "\0"), ("a", "b"), ("b\0", "d")];
+        let subscribers = ranges.map(|(key, range_end)| subscribe(&store, key, range_end, store.revision() + 1));
+        assert!(!subscribers.iter().any(is_due));
+        let revision = put_key(&store, "b").await;
+        let due: Vec<bool> = subscribers.iter().map(is_due).collect();
+        assert_eq!(due, [true, true, true, false, false, false, false]);
+        for (subscriber, due) in subscribers.iter().zip(due) {
+            assert_eq!(subscriber.behind(store.revision()), due.then_some(revision..=revision));
+        }
+    });
+}
+
+#[test]
+fn whoever_nothing_concerns_moves_along_though_history_is_compacted() {
+    run(async {
+        let store = open(&MemoryDisk::default()).await;
+        let quiet = subscribe(&store, "quiet", "", store.revision() + 1);
+        for _ in 0..5 {
+            put_key(&store, "loud").await;
+        }
+        apply(&store, |batch| batch.compact(&compaction(6))).await.unwrap();
+        let revision = put_key(&store, "quiet").await;
+        assert_eq!(quiet.behind(store.revision()), Some(7..=revision));
+    });
+}
+
+#[test]
+fn the_past_is_looked_at_up_to_what_is_known_and_the_future_from_its_start_on() {
+    run(async {
+        let store = open(&MemoryDisk::default()).await;
+        for _ in 0..3 {
+            put_key(&store, "key").await;
+        }
+        let past = subscribe(&store, "key", "", 2);
+        assert!(is_due(&past));
+        assert_eq!(past.behind(4), Some(2..=4));
+        past.looked(1, 3);
+        assert_eq!(past.behind(4), Some(4..=4));
+        past.looked(1, 4);
+        assert_eq!(past.behind(4), None);
+
+        let future = subscribe(&store, "key", "", 6);
+        assert_eq!(put_key(&store, "key").await, 5);
+        assert!(!is_due(&future) && future.behind(5).is_none());
+        assert_eq!(put_key(&store, "key").await, 6);
+        assert!(is_due(&future));
+        assert_eq!(future.behind(6), Some(6..=6));
+        assert_eq!(past.behind(6), Some(5..=6));
+    });
+}
+
+#[test]
+fn a_snapshot_concerns_everybody_from_where_it_found_the_store() {
+    run(async {
+        let sent = open(&MemoryDisk::default()).await;
+        for _ in 0..5 {
+            put_key(&sent, "key").await;
+        }
+        let store = open(&MemoryDisk::default()).await;
+        put_key(&store, "key").await;
+        let one = subscribe(&store, "other", "", 3);
+        let range = subscribe(&store, "a", "\0", 2);
+        super::snapshots::install(&store, super::snapshots::chunks(&sent, 4096)).await.unwrap();
+        assert!(is_due(&one) && is_due(&range));
+        assert_eq!(one.behind(6), Some(3..=6));
+        assert_eq!(range.behind(6), Some(2..=6));
+    });
+}
+
+#[test]
+fn what_has_ended_hears_nothing_and_leaves_nothing_behind() {
+    run(async {
+        let store = open(&MemoryDisk::default()).await;
+        let mut two = subscribe(&store, "key", "", 2);
+        two.subscribe(2, "a".into(), "\0".into(), 2);
+        let dropped = subscribe(&store, "a", "\0", 2);
+        assert!(!store.inner.subscriptions.is_empty());
+        two.unsubscribe(2);
+        drop(dropped);
+        put_key(&store, "key").await;
+        assert_eq!(two.next_behind(None, 2), Some((1, 2)));
+        assert_eq!(two.next_behind(Some(1), 2), None);
+        two.unsubscribe(1);
+        assert_eq!(two.behind(2), None);
+        assert!(store.inner.subscriptions.is_empty());
+    });
+}
+
+/// What is done to a store with a subscriber.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Changes that readers see at once: puts of keys, and deletions from a key on.
+    Commit(Vec<(bool, usize)>),
+    /// An end of a range: that many keys after its first; none: from there on.
+    Subscribe {
+        id: i64,
+        key: usize,
+        end: Option<usize>,
+        back: i64,
+    },
+    Unsubscribe(i64),
+    /// Looks at what is there to look at, but for so many revisions at most.
+    Look {
+        id: i64,
+        most: i64,
+    },
+}
+
+const KEYS: [&str; 5] = ["a", "a\0", "b", "ba", "c"];
+
+fn step() -> impl Strategy<Value = Step> {
+    let (id, key) = (0..4i64, 0..KEYS.len());
+    let change = (proptest::bool::weighted(0.8), key.clone());
+    prop_oneof![
+        4 => proptest::collection::vec(change, 1..5).prop_map(Step::Commit),
+        2 => (id.clone(), key, proptest::option::of(0..KEYS.len()), -3..3i64)
+            .prop_map(|(id, key, end, back)| Step::Subscribe { id, key, end, back }),
+        1 => id.clone().prop_map(Step::Unsubscribe),
+        2 => (id, 1..4i64).prop_map(|(id, most)| Step::Look { id, most }),
+    ]
+}
+
+/// A subscription as it should be.
+struct Expected {
+    key: Bytes,
+    range_end: Bytes,
+    next: i64,
+    /// Revisions that concern it and that it has not looked at.
+    owed: BTreeSet<i64>,
+}
+
+impl Expected {
+    fn notice(&mut self, at: i64, changed: &[u8]) {
+        if at >= self.next && KeyRange::new(&self.key, &self.range_end).contains(changed) {
+            self.owed.insert(at);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn everything_that_concerns_a_subscription_is_looked_at(steps in proptest::collection::vec(step(), 1..60)) {
+        run(async {
+            let store = open(&MemoryDisk::default()).await;
+            let mut subscriber = store.subscriber();
+            let mut expected: BTreeMap<i64, Expected> = BTreeMap::new();
+            let mut history: Vec<(i64, Bytes)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Commit(changes) => {
+                        let before = store.revision();
+                        let mut batch = store.begin().await.unwrap();
+                        for (puts, key) in changes {
+                            if puts {
+                                batch.put(&put(KEYS[key], "v")).unwrap();
+                            } else {
+                                batch.delete_range(&delete(KEYS[key], "\0")).unwrap();
+                            }
+                        }
+                        batch.commit().unwrap();
+                        let piece = store.changes(before + 1..=i64::MAX, PieceLimit::default(), |_| false).unwrap();
+                        for Change { kv, .. } in piece.changes {
+                            expected.values_mut().for_each(|expected| expected.notice(kv.mod_revision, &kv.key));
+                            history.push((kv.mod_revision, kv.key));
+                        }
+                    }
+                    Step::Subscribe { id, key, end, back } => {
+                        let range_end = match end {
+                            None => "\0",
+                            Some(0) => "",
+                            Some(more) => KEYS.get(key + more).copied().unwrap_or("d"),
+                        };
+                        let (key, range_end) = (Bytes::from(KEYS[key]), Bytes::from(range_end));
+                        let next = (store.revision() + 1 - back).max(1);
+                        subscriber.unsubscribe(id);
+                        subscriber.subscribe(id, key.clone(), range_end.clone(), next);
+                        let mut subscription = Expected { key, range_end, next, owed: BTreeSet::new() };
+                        history.iter().for_each(|(at, key)| subscription.notice(*at, key));
+                        expected.insert(id, subscription);
+                    }
+                    Step::Unsubscribe(id) => {
+                        subscriber.unsubscribe(id);
+                        expected.remove(&id);
+                    }
+                    Step::Look { id, most } => {
+                        let found = subscriber.next_behind(Some(id - 1), store.revision());
+                        if let Some((_, next)) = found.filter(|(found, _)| *found == id) {
+                            let upto = (next + most - 1).min(store.revision());
+                            subscriber.looked(id, upto);
+                            let subscription = expected.get_mut(&id).expect("it is subscribed");
+                            assert!(subscription.owed.first().is_none_or(|first| next <= *first));
+                            subscription.next = subscription.next.max(upto + 1);
+                            subscription.owed.retain(|at| *at > upto);
+                        }
+                    }
+                }
+                for (id, Expected { owed, .. }) in &expected {
+                    let is_behind = subscriber.is_behind(*id, store.revision());
+                    let (_, next) = subscriber.next_behind(Some(id - 1), store.revision()).unwrap_or_default();
+                    assert!(owed.is_empty() || is_behind && next <= *owed.first().unwrap(), "{id} misses {owed:?}");
+                }
+            }
+        });
+    }
+}
