@@ -313,3 +313,6 @@ impl<R: Runtime> Tenure<R> {
 pub(super) fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;
