@@ -15,8 +15,9 @@ use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::kv_client::KvClient;
 use seedbed_proto::etcdserverpb::lease_client::LeaseClient;
 use seedbed_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
-use tonic::Status;
+use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
 use tower_service::Service;
 
 use super::Answer;
@@ -25,6 +26,9 @@ use crate::network::Network;
 use crate::runtime::{MadsimRuntime, create_node};
 use crate::wire;
 
+/// How often a keep-alive is sent at once at most, by the number of its lease.
+const MESSAGES_MAX: u64 = 3;
+
 /// A client's connections.
 pub(super) struct Grpc {
     client: u32,
@@ -32,12 +36,22 @@ pub(super) struct Grpc {
     /// Where the tasks of its connections run, which end with the run.
     home: NodeHandle,
     channels: BTreeMap<NodeId, Channel>,
+    /// Streams of keep-alives that have answered all they were asked, on these connections.
+    keeping: BTreeMap<NodeId, Keeping>,
+}
+
+/// A stream of keep-alives.
+struct Keeping {
+    requests: mpsc::UnboundedSender<LeaseKeepAliveRequest>,
+    responses: Streaming<LeaseKeepAliveResponse>,
+    /// What the stream began with.
+    metadata: MetadataMap,
 }
 
 impl Grpc {
     pub(super) fn new(client: u32, network: Network) -> Self {
         let home = create_node(&format!("c{client}"));
-        Grpc { client, network, home, channels: BTreeMap::new() }
+        Grpc { client, network, home, channels: BTreeMap::new(), keeping: BTreeMap::new() }
     }
 
     /// What the member answers; `None` if there is no connection, or if it broke before the end of the answer.
@@ -66,7 +80,21 @@ impl Grpc {
             Request::LeaseRevoke(message) => {
                 answer(lease.lease_revoke(tagged(context, message)).await, Response::LeaseRevoke)
             }
-            Request::LeaseKeepAlive(message) => answer(kept_alive(&mut lease, message).await, Response::LeaseKeepAlive),
+            Request::LeaseKeepAlive(message) => {
+                // Taken out: who gives up half-way leaves answers on it that nobody has asked for any more.
+                let mut keeping = match self.keeping.remove(&member) {
+                    Some(keeping) => keeping,
+                    None => match Keeping::begin(&mut lease).await {
+                        Ok(keeping) => keeping,
+                        Err(status) => return answer(Err(status), Response::LeaseKeepAlive),
+                    },
+                };
+                let answered = keeping.ask(message).await;
+                if answered.is_ok() {
+                    self.keeping.insert(member, keeping);
+                }
+                answer(answered, Response::LeaseKeepAlive)
+            }
             Request::LeaseTimeToLive(message) => {
                 answer(lease.lease_time_to_live(tagged(context, message)).await, Response::LeaseTimeToLive)
             }
@@ -84,6 +112,7 @@ impl Grpc {
             self.channels.insert(member, channel.clone());
             return Ok(channel);
         }
+        self.keeping.remove(&member);
         let stream = self.network.connect(self.client, member).await?;
         let authority = format!("m{member}").parse().expect("a member's name is one of a host");
         let connecting = self.home.spawn(Channel::connect::<MadsimRuntime>(stream, authority));
@@ -93,23 +122,44 @@ impl Grpc {
     }
 }
 
-/// The answer to one keep-alive, on a stream of its own, with the metadata that the stream began with.
-async fn kept_alive(
-    lease: &mut LeaseClient<Channel>,
-    message: &LeaseKeepAliveRequest,
-) -> Result<tonic::Response<LeaseKeepAliveResponse>, Status> {
-    let answered = lease.lease_keep_alive(stream::iter([*message])).await?;
-    let (metadata, mut responses, extensions) = answered.into_parts();
-    match responses.message().await {
-        Ok(Some(response)) => Ok(tonic::Response::from_parts(metadata, response, extensions)),
-        // Nothing was said about the lease: as if the connection had broken.
-        Ok(None) => Err(Status::from_error("the stream has ended without an answer".into())),
-        Err(mut status) => {
-            // What comes in the trailers lacks who it is from.
-            if let Some(incarnation) = metadata.get(wire::INCARNATION_HEADER) {
-                status.metadata_mut().insert(wire::INCARNATION_HEADER, incarnation.clone());
+impl Keeping {
+    async fn begin(lease: &mut LeaseClient<Channel>) -> Result<Keeping, Status> {
+        let (requests, mut receiver) = mpsc::unbounded_channel();
+        let asked = stream::poll_fn(move |context| receiver.poll_recv(context));
+        let (metadata, responses, _) = lease.lease_keep_alive(asked).await?.into_parts();
+        Ok(Keeping { requests, responses, metadata })
+    }
+
+    /// The last answer to a keep-alive that is sent so often at once, as by a client that has waited.
+    async fn ask(
+        &mut self,
+        message: &LeaseKeepAliveRequest,
+    ) -> Result<tonic::Response<LeaseKeepAliveResponse>, Status> {
+        let times = 1 + message.id.unsigned_abs() % MESSAGES_MAX;
+        // If the stream has ended, so have its responses.
+        for _ in 0..times {
+            let _ = self.requests.send(*message);
+        }
+        let mut last = None;
+        for _ in 0..times {
+            last = Some(self.next().await?);
+        }
+        let response = last.expect("it is asked once or more");
+        Ok(tonic::Response::from_parts(self.metadata.clone(), response, tonic::Extensions::default()))
+    }
+
+    async fn next(&mut self) -> Result<LeaseKeepAliveResponse, Status> {
+        match self.responses.message().await {
+            Ok(Some(response)) => Ok(response),
+            // Nothing was said about the lease: as if the connection had broken.
+            Ok(None) => Err(Status::from_error("the stream has ended without an answer".into())),
+            Err(mut status) => {
+                // What comes in the trailers lacks who it is from.
+                if let Some(incarnation) = self.metadata.get(wire::INCARNATION_HEADER) {
+                    status.metadata_mut().insert(wire::INCARNATION_HEADER, incarnation.clone());
+                }
+                Err(status)
             }
-            Err(status)
         }
     }
 }
