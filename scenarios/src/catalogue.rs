@@ -97,6 +97,7 @@ const CALM: Scenario = Scenario {
     read_index_ms: None,
     watch: None,
     contend: None,
+    services_off_percent: 0,
 };
 
 const PARTITION: Scenario = Scenario {
@@ -502,6 +503,8 @@ const WATCH: Scenario = Scenario {
     ..CALM
 };
 
+const LEASING: LeaseRanges = LeaseRanges { numbers: [2, 20], ttl_s: [1, 2], more_s: [0, 5], leased_percent: [20, 80] };
+
 const LEASES: Scenario = Scenario {
     name: "leases",
     summary: "leases are granted, kept and attached to while leaders change and clocks run wrong: which key goes early, or stays?",
@@ -523,7 +526,7 @@ const LEASES: Scenario = Scenario {
             lease_list: [0, 4],
             ..CALM.workload.mix
         },
-        leases: Some(LeaseRanges { numbers: [2, 20], ttl_s: [1, 2], more_s: [0, 5], leased_percent: [20, 80] }),
+        leases: Some(LEASING),
         ..CALM.workload
     },
     faults: FaultRanges {
@@ -584,20 +587,22 @@ const LEASE_KEEPERS: Scenario = Scenario {
     ..CALM
 };
 
+const CONTENDING: ContendRanges = ContendRanges {
+    contenders: [3, 10],
+    observers: [1, 3],
+    names: [1, 2],
+    ttl_s: [1, 1],
+    more_s: [0, 3],
+    hold_ms: [50, 1_000],
+};
+
 const LOCKS: Scenario = Scenario {
     name: "locks",
     summary: "clients contend for locks and offices, sleep through their leases, and write: does a fence let two through?",
     cluster: ClusterRanges { members: &[(1, 1), (6, 3), (3, 5)], snapshot_entries: [40, 150], ..CALM.cluster },
     network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
     workload: WorkloadRanges { operations: [100, 400], ..CALM.workload },
-    contend: Some(ContendRanges {
-        contenders: [3, 10],
-        observers: [1, 3],
-        names: [1, 2],
-        ttl_s: [1, 1],
-        more_s: [0, 3],
-        hold_ms: [50, 1_000],
-    }),
+    contend: Some(CONTENDING),
     faults: FaultRanges {
         act_ms: [8_000, 14_000],
         off_percent: 45,
@@ -613,12 +618,32 @@ const LOCKS: Scenario = Scenario {
 
 const EVERYTHING: Scenario = Scenario {
     name: "everything",
-    summary: "all families of faults together, about half of them in each seed",
+    summary: "all families of faults together, and all services, about half of them in each seed",
     // Whoever was away for a moment needs a snapshot more often than not.
-    cluster: ClusterRanges { members: &[(1, 1), (5, 3), (4, 5)], keep_entries: [0, 30], ..CALM.cluster },
+    cluster: ClusterRanges {
+        members: &[(1, 1), (5, 3), (4, 5)],
+        keep_entries: [0, 30],
+        lease_checkpoint_ms: Some([200, 1_500]),
+        ..CALM.cluster
+    },
     network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
-    // Often enough for members to die of it.
-    workload: WorkloadRanges { mix: MixRanges { compact: [1, 4], ..CALM.workload.mix }, ..CALM.workload },
+    workload: WorkloadRanges {
+        mix: MixRanges {
+            // Often enough for members to die of it.
+            compact: [1, 4],
+            lease_grant: [3, 10],
+            lease_revoke: [0, 3],
+            lease_keep_alive: [0, 15],
+            lease_time_to_live: [0, 5],
+            lease_list: [0, 3],
+            ..CALM.workload.mix
+        },
+        leases: Some(LEASING),
+        ..CALM.workload
+    },
+    watch: Some(WatchRanges { watchers: [1, 4], ..WATCHING }),
+    contend: Some(ContendRanges { contenders: [2, 6], observers: [0, 2], ..CONTENDING }),
+    services_off_percent: 50,
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
         off_percent: 50,

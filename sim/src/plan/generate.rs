@@ -58,9 +58,14 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
 
     let act_ms = draw("act").within(scenario.faults.act_ms);
     let grpc_percent = draw("grpc").within(scenario.workload.grpc_percent);
-    let workload = workload(&scenario.workload, act_ms, grpc_percent, &mut draw("workload"));
-    let watch = scenario.watch.map(|ranges| watch(&ranges, &mut draw("watch")));
-    let contend = scenario.contend.map(|ranges| contend(&ranges, &mut draw("contend")));
+    let is_on = |service: &str| !draw(&format!("{service}/off")).chance(scenario.services_off_percent);
+    let mut workload = workload(&scenario.workload, act_ms, grpc_percent, &mut draw("workload"));
+    if !is_on("leases") {
+        workload.leases = None;
+        workload.mix = workload.mix.without_leases();
+    }
+    let watch = scenario.watch.filter(|_| is_on("watch")).map(|ranges| watch(&ranges, &mut draw("watch")));
+    let contend = scenario.contend.filter(|_| is_on("contend")).map(|ranges| contend(&ranges, &mut draw("contend")));
     let faults = faults(&scenario.faults, &cluster, act_ms, draw);
 
     Plan {
@@ -501,6 +506,7 @@ mod tests {
             },
             converge_ms: 10_000,
             read_index_ms: None,
+            services_off_percent: 0,
         }
     }
 
@@ -669,6 +675,25 @@ mod tests {
         let plans: Vec<Plan> = (0..200).map(|seed| scenario(ROUGH).plan(seed)).collect();
         let gone = plans.iter().filter(|plan| everyone(plan)).count();
         assert!((20..180).contains(&gone), "{gone} of 200 plans crash everyone");
+    }
+
+    #[test]
+    fn a_seed_without_a_service_is_otherwise_the_same() {
+        let all = scenario(ROUGH);
+        let some = Scenario { services_off_percent: 50, ..all };
+        let mut seen = BTreeSet::new();
+        for seed in 0..60 {
+            let (all, some) = (all.plan(seed), some.plan(seed));
+            seen.insert((some.workload.leases.is_some(), some.watch.is_some(), some.contend.is_some()));
+            assert_eq!((&some.cluster, &some.faults), (&all.cluster, &all.faults));
+            let leases = some.workload.leases;
+            let mix = if leases.is_some() { all.workload.mix } else { all.workload.mix.without_leases() };
+            assert_eq!(some.workload, WorkloadPlan { leases, mix, ..all.workload });
+            assert!(some.watch.is_none_or(|watch| all.watch == Some(watch)));
+            assert!(some.contend.is_none_or(|contend| all.contend == Some(contend)));
+            assert!(leases.is_none_or(|leases| all.workload.leases == Some(leases)));
+        }
+        assert_eq!(seen.len(), 8, "{seen:?}");
     }
 
     #[test]

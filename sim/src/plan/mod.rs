@@ -276,6 +276,11 @@ pub struct Mix {
 }
 
 impl Mix {
+    /// Without operations of leases.
+    fn without_leases(self) -> Mix {
+        Mix { lease_grant: 0, lease_revoke: 0, lease_keep_alive: 0, lease_time_to_live: 0, lease_list: 0, ..self }
+    }
+
     /// All weights, in the order of the fields.
     pub(crate) fn weights(&self) -> [u32; 14] {
         [

@@ -28,6 +28,8 @@ pub struct Scenario {
     pub watch: Option<WatchRanges>,
     /// What is contended for, if anything is.
     pub contend: Option<ContendRanges>,
+    /// Of a hundred seeds, how many do without a given one of these: watching, leases, contending.
+    pub services_off_percent: u64,
     /// What goes wrong.
     pub faults: FaultRanges,
     /// After everything is healed, how long the cluster has to converge and serve again.
