@@ -3,6 +3,8 @@
 //! The messages and service traits are generated at build time from the `.proto` files beside this crate, which state
 //! etcd's names and field numbers: those are the contract with every etcd client.
 
+pub mod codec;
+
 /// Stored data: key-value pairs (package `mvccpb`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod mvccpb {
