@@ -166,7 +166,7 @@ impl<R: Runtime> Queue<R> {
             if let Some(change) = piece.changes.into_iter().find(|change| change.kv.key == *key) {
                 return Ok(Some(change));
             }
-            subscriber.looked(0, piece.upto);
+            subscriber.look(piece.upto);
         }
     }
 

@@ -91,7 +91,11 @@ impl<D: Disk> Installer<D> {
                 writer.garbage = index.compact(state.compact_revision).into();
                 writer.finished_compaction = NEVER_COMPACTED;
                 inner.row_bytes.store(stream.row_bytes, Ordering::Relaxed);
-                let concerned = inner.subscriptions.note_all(state.revision);
+                let concerned = if inner.planted.active(Mutant::WatchInstallUnnoticed) {
+                    inner.subscriptions.note(state.revision, std::iter::empty())
+                } else {
+                    inner.subscriptions.note_all(state.revision)
+                };
                 inner.publish(|visible| {
                     if !inner.planted.active(Mutant::IndexNotRebuilt) {
                         visible.index = index;

@@ -14,7 +14,7 @@
 //! looked is lost to it only if something in it was, or may have been, its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Range, RangeInclusive};
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -66,17 +66,28 @@ struct Marks {
 
 #[derive(Debug, Default)]
 struct Marked {
-    all: BTreeMap<i64, Mark>,
+    // Boxed, since most subscribers have one, and a node of the tree has room for eleven.
+    all: BTreeMap<i64, Box<Mark>>,
     /// Those whose owner has something to look at.
     behind: BTreeSet<i64>,
+    /// It is among those who are to be woken for the commit that is being noted.
+    is_concerned: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Mark {
+    key: Bytes,
+    range_end: Bytes,
     /// The first revision that may concern the owner and that it has not looked at.
     next: i64,
     /// The last that is known to concern it, or may; it is behind if that is not before `next`.
     last: i64,
+}
+
+impl Mark {
+    fn range(&self) -> KeyRange<'_> {
+        KeyRange::new(&self.key, &self.range_end)
+    }
 }
 
 impl Marks {
@@ -85,7 +96,7 @@ impl Marks {
     }
 
     /// Something from `first` to `last` is in a subscription's range, and nothing that was marked before came after `first`.
-    /// Whether it concerns it.
+    /// Whether it is the first of a commit that concerns the subscriber.
     fn mark(&self, id: i64, first: i64, last: i64) -> bool {
         let mut marked = self.lock();
         let Some(mark) = marked.all.get_mut(&id).filter(|mark| mark.next <= last) else { return false };
@@ -94,7 +105,7 @@ impl Marks {
         }
         mark.last = mark.last.max(last);
         marked.behind.insert(id);
-        true
+        !std::mem::replace(&mut marked.is_concerned, true)
     }
 }
 
@@ -197,18 +208,21 @@ impl Subscriptions {
 /// Whom a commit concerns.
 #[derive(Debug, Default)]
 #[must_use = "they wait"]
-pub(super) struct Concerned(BTreeMap<u64, Arc<Marks>>);
+pub(super) struct Concerned(Vec<Arc<Marks>>);
 
 impl Concerned {
-    fn mark(&mut self, (subscriber, id): Owner, marks: &Arc<Marks>, first: i64, last: i64) {
+    fn mark(&mut self, (_, id): Owner, marks: &Arc<Marks>, first: i64, last: i64) {
         if marks.mark(id, first, last) {
-            self.0.entry(subscriber).or_insert_with(|| marks.clone());
+            self.0.push(marks.clone());
         }
     }
 
     /// Readers see the commit now.
     pub(super) fn wake(self) {
-        self.0.values().for_each(|marks| marks.changed.notify_one());
+        for marks in self.0 {
+            marks.lock().is_concerned = false;
+            marks.changed.notify_one();
+        }
     }
 }
 
@@ -218,7 +232,6 @@ impl Concerned {
 pub(crate) struct Subscriber {
     subscriptions: Arc<Subscriptions>,
     number: u64,
-    ranges: BTreeMap<i64, (Bytes, Bytes)>,
     marks: Arc<Marks>,
 }
 
@@ -231,7 +244,7 @@ impl<D: Disk> Store<D> {
             registry.next_subscriber += 1;
             registry.next_subscriber
         };
-        Subscriber { subscriptions, number, ranges: BTreeMap::new(), marks: Arc::default() }
+        Subscriber { subscriptions, number, marks: Arc::default() }
     }
 }
 
@@ -241,9 +254,8 @@ impl Subscriber {
     pub(crate) fn subscribe(&mut self, id: i64, key: Bytes, range_end: Bytes, next: i64) {
         let mut registry = self.subscriptions.registry();
         registry.insert(KeyRange::new(&key, &range_end), (self.number, id), self.marks.clone());
+        self.marks.lock().all.insert(id, Box::new(Mark { key, range_end, next, last: 0 }));
         self.place(&registry, id, next);
-        drop(registry);
-        self.ranges.insert(id, (key, range_end));
     }
 
     /// Has a subscription look at everything from `next` on, once more or sooner than it would have.
@@ -254,9 +266,9 @@ impl Subscriber {
     /// What was noted before may concern it. The registry is locked, so that nothing is noted meanwhile.
     fn place(&self, registry: &Registry, id: i64, next: i64) {
         let mut marked = self.marks.lock();
-        let last = registry.noted;
-        marked.all.insert(id, Mark { next, last });
-        if next <= last {
+        let Some(mark) = marked.all.get_mut(&id) else { return };
+        (mark.next, mark.last) = (next, registry.noted);
+        if mark.next <= mark.last {
             marked.behind.insert(id);
         } else {
             marked.behind.remove(&id);
@@ -265,11 +277,12 @@ impl Subscriber {
 
     /// Ends a subscription.
     pub(crate) fn unsubscribe(&mut self, id: i64) {
-        let Some((key, range_end)) = self.ranges.remove(&id) else { return };
-        self.subscriptions.registry().remove(KeyRange::new(&key, &range_end), (self.number, id));
+        let mut registry = self.subscriptions.registry();
         let mut marked = self.marks.lock();
-        marked.all.remove(&id);
         marked.behind.remove(&id);
+        if let Some(mark) = marked.all.remove(&id) {
+            registry.remove(mark.range(), (self.number, id));
+        }
     }
 
     /// Whether a subscription has something to look at in a store at `revision`.
@@ -281,28 +294,33 @@ impl Subscriber {
     /// The revisions to look at in a store at `revision`, those of all subscriptions together.
     pub(crate) fn behind(&self, revision: i64) -> Option<RangeInclusive<i64>> {
         let marked = self.marks.lock();
-        let marks = || marked.behind.iter().map(|id| marked.all[id]).filter(|mark| mark.next <= revision);
+        let marks = || marked.behind.iter().map(|id| &marked.all[id]).filter(|mark| mark.next <= revision);
         let first = marks().map(|mark| mark.next).min()?;
         let last = marks().map(|mark| mark.last).max()?;
         Some(first..=last)
     }
 
-    /// Of the subscriptions after one, in the order of their numbers, the first that has something to look at up to a revision,
-    /// and from where on.
-    pub(crate) fn next_behind(&self, after: Option<i64>, upto: i64) -> Option<(i64, i64)> {
+    /// The first subscription, by number, that has something to look at up to a revision.
+    pub(crate) fn first_behind(&self, upto: i64) -> Option<i64> {
         let marked = self.marks.lock();
-        let ids = marked.behind.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        ids.map(|id| (*id, marked.all[id].next)).find(|(_, next)| *next <= upto)
+        marked.behind.iter().copied().find(|id| marked.all[id].next <= upto)
     }
 
-    /// A subscription's owner has looked at everything up to a revision.
-    pub(crate) fn looked(&self, id: i64, upto: i64) {
+    /// The subscriptions that have something to look at up to a revision, in the order of their numbers, each with where it
+    /// begins. From now on they have looked at it.
+    pub(crate) fn look(&self, upto: i64) -> Vec<(i64, i64)> {
         let mut marked = self.marks.lock();
-        let Some(mark) = marked.all.get_mut(&id) else { return };
-        mark.next = mark.next.max(upto + 1);
-        if mark.last < mark.next {
-            marked.behind.remove(&id);
-        }
+        let Marked { all, behind, .. } = &mut *marked;
+        let mut looking = Vec::new();
+        behind.retain(|id| {
+            let mark = all.get_mut(id).expect("who is behind is there");
+            if mark.next <= upto {
+                looking.push((*id, mark.next));
+                mark.next = upto + 1;
+            }
+            mark.next <= mark.last
+        });
+        looking
     }
 
     /// Resolves once there is something to look at. May do so too often; nothing is lost if it is dropped before.
@@ -322,8 +340,8 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         let mut registry = self.subscriptions.registry();
-        for (id, (key, range_end)) in &self.ranges {
-            registry.remove(KeyRange::new(key, range_end), (self.number, *id));
+        for (id, mark) in &self.marks.lock().all {
+            registry.remove(mark.range(), (self.number, *id));
         }
     }
 }

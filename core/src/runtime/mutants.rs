@@ -42,6 +42,10 @@ pub enum Mutant {
     WatchProgressBelowStart,
     /// After a snapshot has replaced the store, watches of the future begin at once (etcd #20221).
     WatchStartLowered,
+    /// A snapshot that replaces the store concerns no watch: those that are up to date go on behind it, and are not told.
+    WatchInstallUnnoticed,
+    /// A watch that was told something once is not told of progress by itself any more.
+    WatchProgressForgotten,
     /// After a snapshot has replaced the store, the last change that is read for watches is there twice (etcd #17247).
     EventDuplicated,
     /// A compaction takes the deletion at the compacted revision, too, which is history still (etcd #18089).
@@ -72,7 +76,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 31] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -89,6 +93,8 @@ impl Mutant {
         Mutant::WatchCompactionUntold,
         Mutant::WatchProgressBelowStart,
         Mutant::WatchStartLowered,
+        Mutant::WatchInstallUnnoticed,
+        Mutant::WatchProgressForgotten,
         Mutant::EventDuplicated,
         Mutant::TombstoneDropped,
         Mutant::TombstoneNotRestored,
@@ -123,6 +129,8 @@ impl Mutant {
             Mutant::WatchCompactionUntold => "watch-compaction-untold",
             Mutant::WatchProgressBelowStart => "watch-progress-below-start",
             Mutant::WatchStartLowered => "watch-start-lowered",
+            Mutant::WatchInstallUnnoticed => "watch-install-unnoticed",
+            Mutant::WatchProgressForgotten => "watch-progress-forgotten",
             Mutant::EventDuplicated => "event-duplicated",
             Mutant::TombstoneDropped => "tombstone-dropped",
             Mutant::TombstoneNotRestored => "tombstone-not-restored",
@@ -158,6 +166,8 @@ impl Mutant {
             Mutant::WatchCompactionUntold => "a watch skips what was compacted and is not told",
             Mutant::WatchProgressBelowStart => "a watch of the future is told of progress before its start",
             Mutant::WatchStartLowered => "a watch of the future begins at once after a snapshot was installed",
+            Mutant::WatchInstallUnnoticed => "watches do not hear of what a snapshot has brought",
+            Mutant::WatchProgressForgotten => "a watch that was told something is not told of progress by itself",
             Mutant::EventDuplicated => "the last change is told twice after a snapshot was installed",
             Mutant::TombstoneDropped => "a compaction takes the deletion at the compacted revision, too",
             Mutant::TombstoneNotRestored => "a restarted member does not know the deletions of keys that are gone",

@@ -22,7 +22,8 @@ pub(crate) struct Session<R: Runtime> {
     headers: Headers<R>,
     store: Store<R::Disk>,
     options: WatchOptions,
-    watchers: BTreeMap<i64, Watcher>,
+    // Boxed, since most streams have one, and a node of the tree has room for eleven.
+    watchers: BTreeMap<i64, Box<Watcher>>,
     /// What each watch has yet to be told of, by its number.
     subscriber: Subscriber,
     /// How many of the watches want to be told of progress by themselves.
@@ -44,8 +45,8 @@ pub(crate) struct Session<R: Runtime> {
 /// A piece of history on its way to the watches.
 struct Delivery {
     changes: Changes,
-    /// The greatest number of a watch that has been served.
-    served: Option<i64>,
+    /// The numbers of those watches, and up to where each has been told.
+    watches: VecDeque<(i64, i64)>,
 }
 
 impl<R: Runtime> Session<R> {
@@ -96,9 +97,7 @@ impl<R: Runtime> Session<R> {
                 }
                 self.subscriber.subscribe(id, watcher.key.clone(), watcher.range_end.clone(), watcher.start);
                 self.notifying += usize::from(watcher.progress_notify);
-                self.watchers.insert(id, watcher);
-                // The piece was read for others: it may begin behind this one's start, and lack what it wants to know.
-                self.delivering = None;
+                self.watchers.insert(id, Box::new(watcher));
                 WatchResponse { created: true, ..self.response(id, revision) }
             }
             Err(impossible) => WatchResponse {
@@ -131,6 +130,10 @@ impl<R: Runtime> Session<R> {
     fn end(&mut self, id: i64) -> bool {
         let Some(watcher) = self.watchers.remove(&id) else { return false };
         self.subscriber.unsubscribe(id);
+        // Another may come to have its number before that is done.
+        if let Some(delivery) = &mut self.delivering {
+            delivery.watches.retain(|(other, _)| *other != id);
+        }
         self.notifying -= usize::from(watcher.progress_notify);
         true
     }
@@ -160,9 +163,17 @@ impl<R: Runtime> Session<R> {
     pub(crate) fn interval_passed(&mut self) {
         let revision = self.store.revision();
         let mut quiet = Vec::new();
+        let telling = |id: i64| {
+            let delivering = self.delivering.iter().flat_map(|delivery| &delivery.watches);
+            delivering.into_iter().any(|(other, _)| *other == id)
+        };
         for (id, watcher) in &mut self.watchers {
-            let quietly = !std::mem::take(&mut watcher.told);
-            if watcher.progress_notify && quietly && is_in_sync::<R>(&self.subscriber, *id, watcher, revision) {
+            let quietly = !watcher.told;
+            if !R::Mutants::active(Mutant::WatchProgressForgotten) {
+                watcher.told = false;
+            }
+            let in_sync = || is_in_sync::<R>(&self.subscriber, *id, watcher, revision) && !telling(*id);
+            if watcher.progress_notify && quietly && in_sync() {
                 quiet.push(*id);
             }
         }
@@ -193,7 +204,10 @@ impl<R: Runtime> Session<R> {
             let watchers = &self.watchers;
             let with_previous = |key: &[u8]| watchers.values().any(|watcher| watcher.prev_kv && watcher.covers(key));
             match self.store.changes(behind, self.options.piece, with_previous) {
-                Ok(changes) => self.delivering = Some(Delivery { changes, served: None }),
+                Ok(changes) => {
+                    let watches = self.subscriber.look(changes.upto).into();
+                    self.delivering = Some(Delivery { changes, watches });
+                }
                 Err(ApplyError::Refused(Refusal::Compacted { compacted, .. })) => {
                     if let Some(canceled) = self.compacted(compacted) {
                         return Ok(Some(canceled));
@@ -208,10 +222,7 @@ impl<R: Runtime> Session<R> {
     fn deliver(&mut self) -> Option<WatchResponse> {
         let mut delivery = self.delivering.take()?;
         loop {
-            let upto = delivery.changes.upto;
-            let (id, next) = self.subscriber.next_behind(delivery.served, upto)?;
-            delivery.served = Some(id);
-            self.subscriber.looked(id, upto);
+            let (id, next) = delivery.watches.pop_front()?;
             let watcher = self.watchers.get_mut(&id).expect("a watch ends with its subscription");
             let events = watcher.events(&delivery.changes.changes, next);
             if events.is_empty() {
@@ -219,7 +230,7 @@ impl<R: Runtime> Session<R> {
             }
             watcher.told = true;
             let fragments = watcher.fragment;
-            let response = WatchResponse { events, ..self.response(id, upto) };
+            let response = WatchResponse { events, ..self.response(id, delivery.changes.upto) };
             let mut parts =
                 if fragments { fragmented(response, self.options.fragment_bytes) } else { [response].into() };
             let first = parts.pop_front();
@@ -231,9 +242,9 @@ impl<R: Runtime> Session<R> {
 
     /// Ends one of the watches that want history before `compacted`.
     fn compacted(&mut self, compacted: i64) -> Option<WatchResponse> {
-        let (id, _) = self.subscriber.next_behind(None, compacted - 1)?;
+        let id = self.subscriber.first_behind(compacted - 1)?;
         if R::Mutants::active(Mutant::WatchCompactionUntold) {
-            self.subscriber.looked(id, compacted - 1);
+            self.subscriber.restart(id, compacted);
             return None;
         }
         self.end(id);
@@ -248,7 +259,7 @@ impl<R: Runtime> Session<R> {
 
     /// Tells how far all watches are, if that was asked for, and once it is the same for all.
     fn progress(&mut self, revision: i64) -> Option<WatchResponse> {
-        let in_sync = |(id, watcher): (&i64, &Watcher)| is_in_sync::<R>(&self.subscriber, *id, watcher, revision);
+        let in_sync = |(id, watcher): (&i64, &Box<Watcher>)| is_in_sync::<R>(&self.subscriber, *id, watcher, revision);
         if !self.progress_asked || !self.watchers.iter().all(in_sync) {
             return None;
         }

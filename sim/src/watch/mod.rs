@@ -3,7 +3,8 @@
 //! ```text
 //!   act one   watchers ══ streams, broken and resumed ══ members
 //!   act two   everything has converged ──► each opens a stream to a member that is well, and says so
-//!             a last write             ──► each is told of it without asking, then that this was all
+//!             a last write             ──► each is told of it without asking, then that this was all: by itself, in half of
+//!                                          the watches, and when it asks
 //! ```
 
 mod log;
@@ -98,8 +99,9 @@ impl Watchers {
                 Waiting::Ready(member) => format!("watcher {nth} at member {member}"),
                 _ => format!("watcher {nth}"),
             };
-            let message =
-                format!("never told: {whom} has not heard of revision {revision} {limit:?} after it was written");
+            let message = format!(
+                "never told: {whom} has not heard of revision {revision}, or not that this was all, {limit:?} after it was written"
+            );
             Violation { judge: "watch", message }
         })
     }

@@ -52,6 +52,9 @@ const HAS_LEADER: &str = "hasleader";
 /// Stands for all watches of a stream.
 const ALL_WATCHES: i64 = -1;
 
+/// The number of the watch of everything that each has in the end: one that no other watch can have.
+const LAST_WATCH: i64 = 1_000_000;
+
 /// A client that watches.
 pub(super) struct Watcher {
     nth: u32,
@@ -84,6 +87,8 @@ struct Stream {
     watches: BTreeMap<i64, WatchCreateRequest>,
     /// How far the whole stream is, as it was told last.
     progress: i64,
+    /// Whether the last watch has been told by itself how far it is.
+    noticed: bool,
 }
 
 /// The stream is of no use any more.
@@ -165,7 +170,7 @@ impl Watcher {
         log.streams.push(StreamLog { watcher: self.nth, member: member.0, words: Vec::new() });
         let place = log.streams.len() - 1;
         let (creating, watches) = (Vec::new(), BTreeMap::new());
-        Ok(Stream { place, member, requests, responses, creating, watches, progress: 0 })
+        Ok(Stream { place, member, requests, responses, creating, watches, progress: 0, noticed: false })
     }
 
     /// Uses a stream until it breaks, or until this is the end and everything has been told.
@@ -247,22 +252,26 @@ impl Watcher {
         while !stream.creating.is_empty() {
             self.hear(stream).await?;
         }
-        // A number that no other watch can have.
-        let watch_id = 1_000_000;
         let start_revision = self.everything_from.unwrap_or_default();
-        self.create(stream, WatchCreateRequest { watch_id, start_revision, ..everything() })?;
-        while !stream.watches.contains_key(&watch_id) {
+        let progress_notify = self.rng.chance(500);
+        let last = WatchCreateRequest { watch_id: LAST_WATCH, start_revision, progress_notify, ..everything() };
+        self.create(stream, last)?;
+        while !stream.watches.contains_key(&LAST_WATCH) {
             self.hear(stream).await?;
         }
-        self.everything_from.get_or_insert(next_of(stream, watch_id)?);
+        self.everything_from.get_or_insert(next_of(stream, LAST_WATCH)?);
         self.set(Waiting::Ready(stream.member));
         // Nothing is asked meanwhile: what it is told it is told by itself.
         let last = loop {
             match self.end.last_write.get() {
-                Some(last) if next_of(stream, watch_id)? > last => break last,
+                Some(last) if next_of(stream, LAST_WATCH)? > last => break last,
                 _ => drop(timeout(POLL, self.hear(stream)).await.map_or(Ok(()), |heard| heard)?),
             }
         };
+        stream.noticed = false;
+        while progress_notify && !stream.noticed {
+            self.hear(stream).await?;
+        }
         // Those of the future would keep the member from saying how far all are.
         let future = |request: &WatchCreateRequest| request.start_revision > last + 1;
         let ids: Vec<i64> = stream.watches.iter().filter(|(_, request)| future(request)).map(|(id, _)| *id).collect();
@@ -320,6 +329,7 @@ impl Watcher {
             if told.watch_id == ALL_WATCHES {
                 stream.progress = revision;
             }
+            stream.noticed |= told.watch_id == LAST_WATCH;
             let meant = |id: &i64| [ALL_WATCHES, *id].contains(&told.watch_id);
             for (_, request) in stream.watches.iter_mut().filter(|(id, _)| meant(id)) {
                 request.start_revision = request.start_revision.max(revision + 1);

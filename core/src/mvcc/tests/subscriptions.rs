@@ -62,9 +62,9 @@ fn the_past_is_looked_at_up_to_what_is_known_and_the_future_from_its_start_on() 
         let past = subscribe(&store, "key", "", 2);
         assert!(is_due(&past));
         assert_eq!(past.behind(4), Some(2..=4));
-        past.looked(1, 3);
+        assert_eq!(past.look(3), [(1, 2)]);
         assert_eq!(past.behind(4), Some(4..=4));
-        past.looked(1, 4);
+        assert_eq!((past.look(4), past.look(4)), (vec![(1, 4)], vec![]));
         assert_eq!(past.behind(4), None);
 
         let future = subscribe(&store, "key", "", 6);
@@ -106,8 +106,8 @@ fn what_has_ended_hears_nothing_and_leaves_nothing_behind() {
         two.unsubscribe(2);
         drop(dropped);
         put_key(&store, "key").await;
-        assert_eq!(two.next_behind(None, 2), Some((1, 2)));
-        assert_eq!(two.next_behind(Some(1), 2), None);
+        assert_eq!(two.first_behind(2), Some(1));
+        assert_eq!(two.look(2), [(1, 2)]);
         two.unsubscribe(1);
         assert_eq!(two.behind(2), None);
         assert!(store.inner.subscriptions.is_empty());
@@ -127,11 +127,8 @@ enum Step {
         back: i64,
     },
     Unsubscribe(i64),
-    /// Looks at what is there to look at, but for so many revisions at most.
-    Look {
-        id: i64,
-        most: i64,
-    },
+    /// Looks at what is there to look at, up to so many revisions behind the first of it.
+    Look(i64),
 }
 
 const KEYS: [&str; 5] = ["a", "a\0", "b", "ba", "c"];
@@ -143,8 +140,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => proptest::collection::vec(change, 1..5).prop_map(Step::Commit),
         2 => (id.clone(), key, proptest::option::of(0..KEYS.len()), -3..3i64)
             .prop_map(|(id, key, end, back)| Step::Subscribe { id, key, end, back }),
-        1 => id.clone().prop_map(Step::Unsubscribe),
-        2 => (id, 1..4i64).prop_map(|(id, most)| Step::Look { id, most }),
+        1 => id.prop_map(Step::Unsubscribe),
+        2 => (0..4i64).prop_map(Step::Look),
     ]
 }
 
@@ -210,11 +207,10 @@ proptest! {
                         subscriber.unsubscribe(id);
                         expected.remove(&id);
                     }
-                    Step::Look { id, most } => {
-                        let found = subscriber.next_behind(Some(id - 1), store.revision());
-                        if let Some((_, next)) = found.filter(|(found, _)| *found == id) {
-                            let upto = (next + most - 1).min(store.revision());
-                            subscriber.looked(id, upto);
+                    Step::Look(most) => {
+                        let Some(behind) = subscriber.behind(store.revision()) else { continue };
+                        let upto = (behind.start() + most).min(store.revision());
+                        for (id, next) in subscriber.look(upto) {
                             let subscription = expected.get_mut(&id).expect("it is subscribed");
                             assert!(subscription.owed.first().is_none_or(|first| next <= *first));
                             subscription.next = subscription.next.max(upto + 1);
@@ -222,10 +218,11 @@ proptest! {
                         }
                     }
                 }
+                let revision = store.revision();
                 for (id, Expected { owed, .. }) in &expected {
-                    let is_behind = subscriber.is_behind(*id, store.revision());
-                    let (_, next) = subscriber.next_behind(Some(id - 1), store.revision()).unwrap_or_default();
-                    assert!(owed.is_empty() || is_behind && next <= *owed.first().unwrap(), "{id} misses {owed:?}");
+                    let (Some(first), behind) = (owed.first(), subscriber.behind(revision)) else { continue };
+                    assert!(subscriber.is_behind(*id, revision), "{id} misses {owed:?}");
+                    assert!(behind.is_some_and(|behind| behind.contains(first)), "{id} misses {owed:?}");
                 }
             }
         });
