@@ -14,7 +14,7 @@
 //!
 //! ```sh
 //! cargo build --release -p seedbed-core --features server
-//! cargo test --release -p seedbed-sim --features external-programs --test differential -- --nocapture
+//! cargo test --release -p seedbed-sim --test differential -- --nocapture
 //! ```
 //!
 //! `ETCD` is etcd's path if it is not in the search path; `DIFFERENTIAL_SEED` and `DIFFERENTIAL_REQUESTS` make another run
