@@ -33,7 +33,24 @@ impl Channel {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         authority: Authority,
     ) -> Result<Self, hyper::Error> {
-        let (requests, connection) = http2::handshake(Tasks::<R>::default(), TokioIo::new(stream)).await?;
+        Self::connect_with::<R>(stream, authority, None).await
+    }
+
+    /// Like [`connect`](Channel::connect). Of a call's response no more than `window_bytes` are under way that the caller has
+    /// not read; `None`: hyper's own measure, two megabytes.
+    ///
+    /// # Errors
+    /// What broke the stream.
+    pub async fn connect_with<R: Runtime>(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        authority: Authority,
+        window_bytes: Option<u32>,
+    ) -> Result<Self, hyper::Error> {
+        let mut builder = http2::Builder::new(Tasks::<R>::default());
+        if let Some(bytes) = window_bytes {
+            builder.initial_stream_window_size(bytes);
+        }
+        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await?;
         drop(R::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a client's connection has ended");

@@ -42,6 +42,8 @@ const BACKOFF_MS: [u64; 2] = [10, 150];
 const IDLE_MS: [u64; 2] = [5, 250];
 /// How long it does not read, when it is slow.
 const SLOW_MS: [u64; 2] = [50, 900];
+/// What may be under way to it that it has not read, on half of its streams: a few events, so that the member notices when it is slow.
+const WINDOW_BYTES: [u64; 2] = [100, 2_000];
 /// Watches on one stream at most.
 const WATCHES_MAX: usize = 5;
 /// For how many idle moments in a row a stream may be silent, though it is asked for progress.
@@ -151,10 +153,12 @@ impl Watcher {
 
     async fn open(&mut self, member: NodeId) -> io::Result<Stream> {
         let needs_leader = self.rng.chance(300);
+        let window = self.rng.chance(500).then(|| self.rng.between(WINDOW_BYTES[0], WINDOW_BYTES[1]) as u32);
         let connecting = async {
             let stream = self.network.connect(self.client, member).await?;
             let authority = format!("m{member}").parse().expect("a member's name is one of a host");
-            let channel = self.home.spawn(Channel::connect::<MadsimRuntime>(stream, authority)).await;
+            let connecting = Channel::connect_with::<MadsimRuntime>(stream, authority, window);
+            let channel = self.home.spawn(connecting).await;
             let channel = channel.map_err(io::Error::other)?.map_err(io::Error::other)?;
             let (requests, mut receiver) = mpsc::unbounded_channel();
             let mut sent = tonic::Request::new(stream::poll_fn(move |context| receiver.poll_recv(context)));
