@@ -79,4 +79,12 @@ impl<R: Runtime> LeaderWatch<R> {
             self.leaderless = if self.check.is_leaderless() { self.leaderless + 1 } else { 0 };
         }
     }
+
+    /// Whether there has been no leader for too long, for those who have no time to wait for it.
+    pub(super) fn is_lost(&mut self) -> bool {
+        if self.checks.as_mut().is_some_and(Interval::has_passed) {
+            self.leaderless = if self.check.is_leaderless() { self.leaderless + 1 } else { 0 };
+        }
+        self.leaderless >= LEADERLESS_MAX
+    }
 }

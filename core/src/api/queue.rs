@@ -155,7 +155,7 @@ impl<R: Runtime> Queue<R> {
         subscriber.subscribe(0, key.clone(), Bytes::new(), after + 1);
         loop {
             self.due(&subscriber).await?;
-            let Some(behind) = subscriber.behind(self.store.revision()) else { continue };
+            let Some(behind) = subscriber.behind(i64::MIN, self.store.revision()) else { continue };
             let reading = self.store.reading().await;
             let piece = self.store.changes(behind, PieceLimit::default(), |_| false);
             drop(reading);
@@ -166,7 +166,7 @@ impl<R: Runtime> Queue<R> {
             if let Some(change) = piece.changes.into_iter().find(|change| change.kv.key == *key) {
                 return Ok(Some(change));
             }
-            subscriber.look(piece.upto);
+            subscriber.look(i64::MIN..=piece.upto);
         }
     }
 

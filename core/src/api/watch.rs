@@ -90,7 +90,14 @@ impl<R: Runtime> Serving<R> {
             if self.stop.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
-            // Also while there is always more to tell: a request is not to wait for the end of history.
+            // What follows is looked after also while there is always more to tell.
+            if self.leader.is_lost() {
+                return Err(ApiError::NoLeader.into());
+            }
+            if self.session.notifies() && self.progress.has_passed() {
+                self.session.interval_passed();
+            }
+            // A request is not to wait for the end of history.
             while !self.session.owes()
                 && let Some(request) = self.requests.as_mut().and_then(|requests| requests.message().now_or_never())
             {

@@ -35,13 +35,6 @@ impl<'a> KeyRange<'a> {
         }
     }
 
-    /// The least key that can be in it.
-    pub(crate) fn first(self) -> &'a [u8] {
-        match self {
-            KeyRange::One(first) | KeyRange::Between(first, _) | KeyRange::From(first) => first,
-        }
-    }
-
     /// Whether a key is in it.
     pub(crate) fn contains(self, key: &[u8]) -> bool {
         match self {

@@ -6,19 +6,19 @@
 //!   publish ───────────────────── wake ────────────────────┘            once they do
 //! ```
 //!
-//! A commit costs those whom it concerns, and nobody else. A subscription is a mark: the first revision that its owner has
+//! A commit costs those whom it concerns, each once, and hardly anything beside. A subscription is a mark: the first revision that its owner has
 //! yet to look at, and the last that is known to concern it. The changes themselves stay in the store, which has them in any
 //! case: see [`Store::changes`]. So a subscription's memory does not depend on how far its owner has fallen behind.
 //!
 //! A subscription that nothing concerns moves along with the store by itself. History that is compacted before the owner has
 //! looked is lost to it only if something in it was, or may have been, its own.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use interavl::IntervalTree;
 use tokio::sync::Notify;
 
 use super::key_range::KeyRange;
@@ -34,27 +34,52 @@ pub(crate) struct Subscriptions {
     reached: Watermark,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Registry {
     /// The last revision whose changes have been noted. Readers may not see it yet.
     noted: i64,
     next_subscriber: u64,
     /// Those to one key.
     keys: BTreeMap<(Bytes, Owner), Arc<Marks>>,
-    /// The others, which have ranges in common more often than not.
-    ranges: IntervalTree<Edge, BTreeMap<Owner, Arc<Marks>>>,
+    /// Those to all keys that begin alike, by what they begin with.
+    prefixes: BTreeMap<Bytes, Owners>,
+    /// How many of the prefixes are so long.
+    prefix_lengths: BTreeMap<usize, usize>,
+    /// Those to all keys from one on, by that.
+    open: BTreeMap<Bytes, Owners>,
+    /// Those to other ranges, by both ends. Nearly all that clients ask for are one of the above: the others are looked through.
+    others: BTreeMap<(Bytes, Bytes), Owners>,
 }
 
 /// A subscriber's number, and that of a subscription of its own.
 type Owner = (u64, i64);
 
-/// An end of a range.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Edge {
-    /// Before this key.
-    Key(Bytes),
-    /// After all keys.
-    End,
+/// Those who have subscribed to the same range.
+type Owners = BTreeMap<Owner, Arc<Marks>>;
+
+/// What a subscription is found by.
+enum Kind<'a> {
+    Key(&'a [u8]),
+    Prefix(&'a [u8]),
+    Open(&'a [u8]),
+    Other(&'a [u8], &'a [u8]),
+}
+
+impl<'a> Kind<'a> {
+    fn of(range: KeyRange<'a>) -> Self {
+        match range {
+            KeyRange::One(key) => Kind::Key(key),
+            KeyRange::From(first) => Kind::Open(first),
+            KeyRange::Between(first, end) if ends_prefix(first, end) => Kind::Prefix(first),
+            KeyRange::Between(first, end) => Kind::Other(first, end),
+        }
+    }
+}
+
+/// Whether `end` is the least key that is greater than all that begin with `first`.
+fn ends_prefix(first: &[u8], end: &[u8]) -> bool {
+    let kept = first.iter().rposition(|byte| *byte < 0xff);
+    kept.is_some_and(|at| end.len() == at + 1 && end[..at] == first[..at] && end[at] == first[at] + 1)
 }
 
 /// What a subscriber has to look at.
@@ -111,49 +136,70 @@ impl Marks {
 
 impl Registry {
     fn insert(&mut self, range: KeyRange<'_>, owner: Owner, marks: Arc<Marks>) {
-        match edges(range) {
-            None => drop(self.keys.insert((owned(range.first()), owner), marks)),
-            Some(edges) => drop(self.ranges.entry(edges).or_insert_with(BTreeMap::new).insert(owner, marks)),
-        }
+        let owners = match Kind::of(range) {
+            Kind::Key(key) => {
+                self.keys.insert((owned(key), owner), marks);
+                return;
+            }
+            Kind::Prefix(prefix) => {
+                if !self.prefixes.contains_key(prefix) {
+                    *self.prefix_lengths.entry(prefix.len()).or_default() += 1;
+                }
+                self.prefixes.entry(owned(prefix)).or_default()
+            }
+            Kind::Open(first) => self.open.entry(owned(first)).or_default(),
+            Kind::Other(first, end) => self.others.entry((owned(first), owned(end))).or_default(),
+        };
+        owners.insert(owner, marks);
     }
 
     fn remove(&mut self, range: KeyRange<'_>, owner: Owner) {
-        let Some(edges) = edges(range) else {
-            self.keys.remove(&(owned(range.first()), owner));
-            return;
-        };
-        if let Some(owners) = self.ranges.get_mut(&edges) {
-            owners.remove(&owner);
-            if owners.is_empty() {
-                self.ranges.remove(&edges);
+        match Kind::of(range) {
+            Kind::Key(key) => drop(self.keys.remove(&(owned(key), owner))),
+            Kind::Prefix(prefix) => {
+                if remove_from(&mut self.prefixes, &owned(prefix), owner)
+                    && let Entry::Occupied(mut count) = self.prefix_lengths.entry(prefix.len())
+                {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
             }
+            Kind::Open(first) => drop(remove_from(&mut self.open, &owned(first), owner)),
+            Kind::Other(first, end) => drop(remove_from(&mut self.others, &(owned(first), owned(end)), owner)),
         }
+    }
+
+    /// All subscriptions.
+    fn all(&self) -> impl Iterator<Item = (&Owner, &Arc<Marks>)> {
+        let keys = self.keys.iter().map(|((_, owner), marks)| (owner, marks));
+        let ranges = self.prefixes.values().chain(self.open.values()).chain(self.others.values());
+        keys.chain(ranges.flatten())
     }
 
     fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.ranges.max_interval_end().is_none()
+        self.all().next().is_none()
     }
 
-    /// Whom a change of a key concerns.
-    fn concerned(&self, key: &Bytes, mut tell: impl FnMut(Owner, &Arc<Marks>)) {
-        let ends = (key.clone(), (0, i64::MIN))..=(key.clone(), (u64::MAX, i64::MAX));
-        for ((_, owner), marks) in self.keys.range(ends) {
-            tell(*owner, marks);
+    /// The ranges of more than one key that a key is in, each with what it is known by among all of them.
+    fn ranges_of<'a>(&'a self, key: &Bytes, mut tell: impl FnMut((usize, &'a Bytes, &'a Bytes), &'a Owners)) {
+        for length in self.prefix_lengths.keys().take_while(|length| **length <= key.len()) {
+            if let Some((prefix, owners)) = self.prefixes.get_key_value(&key[..*length]) {
+                tell((0, prefix, prefix), owners);
+            }
         }
-        let this = Edge::Key(key.clone())..Edge::Key([&key[..], &[0]].concat().into());
-        for (_, owners) in self.ranges.iter_overlaps(&this) {
-            owners.iter().for_each(|(owner, marks)| tell(*owner, marks));
-        }
+        self.open.range::<Bytes, _>(..=key).for_each(|(first, owners)| tell((1, first, first), owners));
+        let before = self.others.iter().take_while(|((first, _), _)| first <= key);
+        before.filter(|((_, end), _)| key < end).for_each(|((first, end), owners)| tell((2, first, end), owners));
     }
 }
 
-/// The ends of what is more than one key.
-fn edges(range: KeyRange<'_>) -> Option<Range<Edge>> {
-    match range {
-        KeyRange::One(_) => None,
-        KeyRange::Between(first, end) => Some(Edge::Key(owned(first))..Edge::Key(owned(end))),
-        KeyRange::From(first) => Some(Edge::Key(owned(first))..Edge::End),
-    }
+/// Whether nobody is left there.
+fn remove_from<K: Ord>(ranges: &mut BTreeMap<K, Owners>, range: &K, owner: Owner) -> bool {
+    let Some(owners) = ranges.get_mut(range) else { return false };
+    owners.remove(&owner);
+    owners.is_empty() && ranges.remove(range).is_some()
 }
 
 fn owned(key: &[u8]) -> Bytes {
@@ -162,8 +208,7 @@ fn owned(key: &[u8]) -> Bytes {
 
 impl Subscriptions {
     pub(super) fn new(revision: i64, reached: Watermark) -> Arc<Self> {
-        let registry =
-            Registry { noted: revision, next_subscriber: 0, keys: BTreeMap::new(), ranges: IntervalTree::default() };
+        let registry = Registry { noted: revision, ..Registry::default() };
         Arc::new(Subscriptions { registry: Mutex::new(registry), reached })
     }
 
@@ -186,8 +231,22 @@ impl Subscriptions {
         if registry.is_empty() {
             return concerned;
         }
+        let mut keys: BTreeMap<Bytes, (i64, i64)> = BTreeMap::new();
         for (revision, key) in changes {
-            registry.concerned(&key, |owner, marks| concerned.mark(owner, marks, revision, revision));
+            keys.entry(key).or_insert((revision, revision)).1 = revision;
+        }
+        // What concerns a range, of all keys, comes first: so each subscription is marked once, whatever a commit changes.
+        let mut ranges = BTreeMap::new();
+        for (key, &(first, last)) in &keys {
+            registry.ranges_of(key, |range, owners| {
+                let (_, least, greatest) = ranges.entry(range).or_insert((owners, first, last));
+                (*least, *greatest) = (first.min(*least), last.max(*greatest));
+            });
+            let all = (key.clone(), (0, i64::MIN))..=(key.clone(), (u64::MAX, i64::MAX));
+            registry.keys.range(all).for_each(|((_, owner), marks)| concerned.mark(*owner, marks, first, last));
+        }
+        for (owners, first, last) in ranges.into_values() {
+            owners.iter().for_each(|(owner, marks)| concerned.mark(*owner, marks, first, last));
         }
         concerned
     }
@@ -197,9 +256,9 @@ impl Subscriptions {
         let mut registry = self.registry();
         let first = std::mem::replace(&mut registry.noted, revision) + 1;
         let mut concerned = Concerned::default();
-        let ranges = registry.ranges.iter().flat_map(|(_, owners)| owners);
-        for (owner, marks) in registry.keys.iter().map(|((_, owner), marks)| (owner, marks)).chain(ranges) {
-            concerned.mark(*owner, marks, first, revision);
+        // Other things than keys may have changed.
+        if first <= revision {
+            registry.all().for_each(|(owner, marks)| concerned.mark(*owner, marks, first, revision));
         }
         concerned
     }
@@ -291,10 +350,11 @@ impl Subscriber {
         marked.behind.contains(&id) && marked.all[&id].next <= revision
     }
 
-    /// The revisions to look at in a store at `revision`, those of all subscriptions together.
-    pub(crate) fn behind(&self, revision: i64) -> Option<RangeInclusive<i64>> {
+    /// The revisions to look at in a store at `revision`, together: those of the subscriptions that begin at `least` or later.
+    pub(crate) fn behind(&self, least: i64, revision: i64) -> Option<RangeInclusive<i64>> {
         let marked = self.marks.lock();
-        let marks = || marked.behind.iter().map(|id| &marked.all[id]).filter(|mark| mark.next <= revision);
+        let begins = |mark: &&Box<Mark>| (least..=revision).contains(&mark.next);
+        let marks = || marked.behind.iter().map(|id| &marked.all[id]).filter(begins);
         let first = marks().map(|mark| mark.next).min()?;
         let last = marks().map(|mark| mark.last).max()?;
         Some(first..=last)
@@ -306,17 +366,17 @@ impl Subscriber {
         marked.behind.iter().copied().find(|id| marked.all[id].next <= upto)
     }
 
-    /// The subscriptions that have something to look at up to a revision, in the order of their numbers, each with where it
-    /// begins. From now on they have looked at it.
-    pub(crate) fn look(&self, upto: i64) -> Vec<(i64, i64)> {
+    /// The subscriptions that have something to look at and begin within these revisions, in the order of their numbers, each
+    /// with where it begins. From now on they have looked at it.
+    pub(crate) fn look(&self, revisions: RangeInclusive<i64>) -> Vec<(i64, i64)> {
         let mut marked = self.marks.lock();
         let Marked { all, behind, .. } = &mut *marked;
         let mut looking = Vec::new();
         behind.retain(|id| {
             let mark = all.get_mut(id).expect("who is behind is there");
-            if mark.next <= upto {
+            if revisions.contains(&mark.next) {
                 looking.push((*id, mark.next));
-                mark.next = upto + 1;
+                mark.next = revisions.end() + 1;
             }
             mark.next <= mark.last
         });

@@ -20,6 +20,16 @@ impl<R: AsyncRuntime> Interval<R> {
         Interval { least, next: R::Instant::now() + jittered::<R>(least) }
     }
 
+    /// Whether the next moment has come. If so, it is the one after that from now on.
+    pub(crate) fn has_passed(&mut self) -> bool {
+        let now = R::Instant::now();
+        let passed = self.next <= now;
+        if passed {
+            self.next = now + jittered::<R>(self.least);
+        }
+        passed
+    }
+
     /// Resolves at the next moment. Nothing is lost if it is dropped before.
     pub(crate) async fn passed(&mut self) {
         R::sleep_until(self.next).await;

@@ -4,12 +4,12 @@
 //!   requests ──► Session ──► responses          one for each stream, polled by its client
 //!                   │
 //!                   ▼
-//!       Store::changes(from the least that any watch has not been told)
+//!       Store: Subscriber ── which watches are behind, and from where on;   changes ── what happened there
 //! ```
 //!
-//! A session keeps a revision for each of its watches, and one piece of history at most: it reads on when its client has
-//! taken that, so a slow client costs little memory, and can miss nothing but what is compacted meanwhile, of which it is
-//! told. A watch that is behind and one that is not are the same thing.
+//! A watch is a subscription to the store, which knows how far it has been told. A session holds one piece of history at most: it
+//! reads on when its client has taken that, so a slow client costs little memory, and can miss nothing but what is compacted
+//! meanwhile, of which it is told. A watch that is behind and one that is not are the same thing.
 //!
 //! What holds, as in etcd:
 //! - *ordered, unique, reliable*: the changes of a watch's range from its start on, each once, in the order of revisions;

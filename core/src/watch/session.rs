@@ -1,6 +1,7 @@
 //! The watches of one stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use futures_util::FutureExt;
 use prost::Message;
@@ -28,6 +29,11 @@ pub(crate) struct Session<R: Runtime> {
     subscriber: Subscriber,
     /// How many of the watches want to be told of progress by themselves.
     notifying: usize,
+    /// How many want to know what was there before.
+    with_previous: usize,
+    /// Whose turn it is, of the watches that are nearly up to date and all of them. Otherwise one that comes from the past would
+    /// keep all others waiting until it is there.
+    turn_of_all: bool,
     /// Where the search for a free number begins.
     next_id: i64,
     /// The rest of a response in fragments. Nothing may come between them: clients put together what follows each other.
@@ -45,7 +51,7 @@ pub(crate) struct Session<R: Runtime> {
 /// A piece of history on its way to the watches.
 struct Delivery {
     changes: Changes,
-    /// The numbers of those watches, and up to where each has been told.
+    /// The numbers of those watches, each with the first revision that it has not been told of.
     watches: VecDeque<(i64, i64)>,
 }
 
@@ -59,6 +65,8 @@ impl<R: Runtime> Session<R> {
             watchers: BTreeMap::new(),
             subscriber,
             notifying: 0,
+            with_previous: 0,
+            turn_of_all: false,
             next_id: 0,
             fragments: VecDeque::new(),
             answers: VecDeque::new(),
@@ -97,6 +105,7 @@ impl<R: Runtime> Session<R> {
                 }
                 self.subscriber.subscribe(id, watcher.key.clone(), watcher.range_end.clone(), watcher.start);
                 self.notifying += usize::from(watcher.progress_notify);
+                self.with_previous += usize::from(watcher.prev_kv);
                 self.watchers.insert(id, Box::new(watcher));
                 WatchResponse { created: true, ..self.response(id, revision) }
             }
@@ -135,6 +144,7 @@ impl<R: Runtime> Session<R> {
             delivery.watches.retain(|(other, _)| *other != id);
         }
         self.notifying -= usize::from(watcher.progress_notify);
+        self.with_previous -= usize::from(watcher.prev_kv);
         true
     }
 
@@ -163,16 +173,14 @@ impl<R: Runtime> Session<R> {
     pub(crate) fn interval_passed(&mut self) {
         let revision = self.store.revision();
         let mut quiet = Vec::new();
-        let telling = |id: i64| {
-            let delivering = self.delivering.iter().flat_map(|delivery| &delivery.watches);
-            delivering.into_iter().any(|(other, _)| *other == id)
-        };
+        let telling: BTreeSet<i64> =
+            self.delivering.iter().flat_map(|delivery| &delivery.watches).map(|(id, _)| *id).collect();
         for (id, watcher) in &mut self.watchers {
             let quietly = !watcher.told;
             if !R::Mutants::active(Mutant::WatchProgressForgotten) {
                 watcher.told = false;
             }
-            let in_sync = || is_in_sync::<R>(&self.subscriber, *id, watcher, revision) && !telling(*id);
+            let in_sync = || is_in_sync::<R>(&self.subscriber, *id, watcher, revision) && !telling.contains(id);
             if watcher.progress_notify && quietly && in_sync() {
                 quiet.push(*id);
             }
@@ -200,12 +208,16 @@ impl<R: Runtime> Session<R> {
                 return Ok(Some(response));
             }
             let revision = self.store.revision();
-            let Some(behind) = self.subscriber.behind(revision) else { return Ok(self.progress(revision)) };
-            let watchers = &self.watchers;
-            let with_previous = |key: &[u8]| watchers.values().any(|watcher| watcher.prev_kv && watcher.covers(key));
+            let Some(behind) = self.next_behind(revision) else { return Ok(self.progress(revision)) };
+            let first = *behind.start();
+            let wanting: Vec<&Watcher> = match self.with_previous {
+                0 => Vec::new(),
+                _ => self.watchers.values().map(|watcher| &**watcher).filter(|watcher| watcher.prev_kv).collect(),
+            };
+            let with_previous = |key: &[u8]| wanting.iter().any(|watcher| watcher.covers(key));
             match self.store.changes(behind, self.options.piece, with_previous) {
                 Ok(changes) => {
-                    let watches = self.subscriber.look(changes.upto).into();
+                    let watches = self.subscriber.look(first..=changes.upto).into();
                     self.delivering = Some(Delivery { changes, watches });
                 }
                 Err(ApplyError::Refused(Refusal::Compacted { compacted, .. })) => {
@@ -216,6 +228,14 @@ impl<R: Runtime> Session<R> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The revisions that some of the watches are to be told of next.
+    fn next_behind(&mut self, revision: i64) -> Option<RangeInclusive<i64>> {
+        let piece = i64::try_from(self.options.piece.changes).unwrap_or(i64::MAX);
+        let near = if self.turn_of_all { i64::MIN } else { revision.saturating_sub(piece) };
+        self.turn_of_all = !self.turn_of_all;
+        self.subscriber.behind(near, revision).or_else(|| self.subscriber.behind(i64::MIN, revision))
     }
 
     /// The next response of the piece that is being delivered.
@@ -267,8 +287,8 @@ impl<R: Runtime> Session<R> {
         Some(self.response(NO_WATCH, revision))
     }
 
-    /// The planted bugs of a snapshot that has replaced the store. In truth that changes nothing for a watch: the history that
-    /// the snapshot brings is the same.
+    /// The planted bugs of a snapshot that has replaced the store. In truth a watch goes on in the history that it brings, which is
+    /// the same.
     fn make_mistakes_of_installation(&mut self) {
         let planted = [Mutant::WatchRestoreReplays, Mutant::WatchStartLowered];
         let installations = self.store.installations();

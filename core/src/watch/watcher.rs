@@ -27,7 +27,7 @@ impl Impossible {
     }
 }
 
-/// A watch: what it wants to know, and how much of it it has been told.
+/// A watch: what it wants to know.
 #[derive(Clone, Debug)]
 pub(super) struct Watcher {
     pub(super) key: Bytes,

@@ -26,15 +26,43 @@ async fn put_key(store: &TestStore, key: &str) -> i64 {
 fn a_commit_wakes_whom_it_concerns_and_nobody_else() {
     run(async {
         let store = open(&MemoryDisk::default()).await;
-        let ranges = [("b", ""), ("a", "c"), ("b", "\0"), ("a", ""), ("c", "\0"), ("a", "b"), ("b\0", "d")];
-        let subscribers = ranges.map(|(key, range_end)| subscribe(&store, key, range_end, store.revision() + 1));
-        assert!(!subscribers.iter().any(is_due));
+        let concerned = [("b", ""), ("a", "c"), ("b", "c"), ("b", "\0"), ("\0", "\0"), ("a\0", "bb")];
+        let others = [("a", ""), ("a", "b"), ("c", "\0"), ("b\0", "d"), ("b", "b\0\0"), ("bb", "bc")];
+        let next = store.revision() + 1;
+        let subscribers = [&concerned[..], &others[..5], &others[5..]].concat();
+        let subscribers: Vec<Subscriber> =
+            subscribers.into_iter().map(|(key, range_end)| subscribe(&store, key, range_end, next)).collect();
+        let mut waiting: Vec<_> = subscribers.iter().map(|subscriber| Box::pin(subscriber.due())).collect();
+        assert!(!waiting.iter_mut().any(|due| due.as_mut().now_or_never().is_some()));
         let revision = put_key(&store, "b").await;
-        let due: Vec<bool> = subscribers.iter().map(is_due).collect();
-        assert_eq!(due, [true, true, true, false, false, false, false]);
-        for (subscriber, due) in subscribers.iter().zip(due) {
-            assert_eq!(subscriber.behind(store.revision()), due.then_some(revision..=revision));
+        let woken: Vec<bool> = waiting.iter_mut().map(|due| due.as_mut().now_or_never().is_some()).collect();
+        let behind: Vec<bool> =
+            subscribers.iter().map(|subscriber| subscriber.behind(i64::MIN, revision).is_some()).collect();
+        // "b" up to "b\0\0" has the key itself.
+        let expected = [true, true, true, true, true, true, false, false, false, false, true, false];
+        assert_eq!((woken, behind), (expected.to_vec(), expected.to_vec()));
+    });
+}
+
+#[test]
+fn a_prefix_is_found_whatever_it_ends_with() {
+    run(async {
+        let store = open(&MemoryDisk::default()).await;
+        let ranges: [(&[u8], &[u8]); 4] =
+            [(b"a", b"b"), (b"a\xff", b"b"), (b"a\xff\xff", b"b"), (b"\xff", b"\xff\xff")];
+        let keys: [&[u8]; 5] = [b"a", b"a\xfe", b"a\xff", b"a\xff\xffz", b"\xff"];
+        for key in keys {
+            let mut subscriber = store.subscriber();
+            for (id, (first, end)) in ranges.into_iter().enumerate() {
+                subscriber.subscribe(id as i64, first.into(), end.into(), store.revision() + 1);
+            }
+            let request = PutRequest { key: key.into(), ..PutRequest::default() };
+            apply(&store, |batch| batch.put(&request)).await.unwrap();
+            let looked: Vec<i64> = subscriber.look(i64::MIN..=store.revision()).into_iter().map(|(id, _)| id).collect();
+            let within = |id: &i64| KeyRange::new(ranges[*id as usize].0, ranges[*id as usize].1).contains(key);
+            assert_eq!(looked, (0..4).filter(within).collect::<Vec<i64>>(), "{key:?}");
         }
+        assert!(store.inner.subscriptions.is_empty());
     });
 }
 
@@ -48,7 +76,7 @@ fn whoever_nothing_concerns_moves_along_though_history_is_compacted() {
         }
         apply(&store, |batch| batch.compact(&compaction(6))).await.unwrap();
         let revision = put_key(&store, "quiet").await;
-        assert_eq!(quiet.behind(store.revision()), Some(7..=revision));
+        assert_eq!(quiet.behind(i64::MIN, store.revision()), Some(7..=revision));
     });
 }
 
@@ -61,19 +89,19 @@ fn the_past_is_looked_at_up_to_what_is_known_and_the_future_from_its_start_on() 
         }
         let past = subscribe(&store, "key", "", 2);
         assert!(is_due(&past));
-        assert_eq!(past.behind(4), Some(2..=4));
-        assert_eq!(past.look(3), [(1, 2)]);
-        assert_eq!(past.behind(4), Some(4..=4));
-        assert_eq!((past.look(4), past.look(4)), (vec![(1, 4)], vec![]));
-        assert_eq!(past.behind(4), None);
+        assert_eq!(past.behind(i64::MIN, 4), Some(2..=4));
+        assert_eq!(past.look(i64::MIN..=3), [(1, 2)]);
+        assert_eq!(past.behind(i64::MIN, 4), Some(4..=4));
+        assert_eq!((past.look(i64::MIN..=4), past.look(i64::MIN..=4)), (vec![(1, 4)], vec![]));
+        assert_eq!(past.behind(i64::MIN, 4), None);
 
         let future = subscribe(&store, "key", "", 6);
         assert_eq!(put_key(&store, "key").await, 5);
-        assert!(!is_due(&future) && future.behind(5).is_none());
+        assert!(!is_due(&future) && future.behind(i64::MIN, 5).is_none());
         assert_eq!(put_key(&store, "key").await, 6);
         assert!(is_due(&future));
-        assert_eq!(future.behind(6), Some(6..=6));
-        assert_eq!(past.behind(6), Some(5..=6));
+        assert_eq!(future.behind(i64::MIN, 6), Some(6..=6));
+        assert_eq!(past.behind(i64::MIN, 6), Some(5..=6));
     });
 }
 
@@ -88,10 +116,41 @@ fn a_snapshot_concerns_everybody_from_where_it_found_the_store() {
         put_key(&store, "key").await;
         let one = subscribe(&store, "other", "", 3);
         let range = subscribe(&store, "a", "\0", 2);
+        let mut waiting = Box::pin(one.due());
+        assert!(waiting.as_mut().now_or_never().is_none());
         super::snapshots::install(&store, super::snapshots::chunks(&sent, 4096)).await.unwrap();
-        assert!(is_due(&one) && is_due(&range));
-        assert_eq!(one.behind(6), Some(3..=6));
-        assert_eq!(range.behind(6), Some(2..=6));
+        assert!(waiting.now_or_never().is_some() && is_due(&range));
+        assert_eq!(one.behind(i64::MIN, 6), Some(3..=6));
+        assert_eq!(range.behind(i64::MIN, 6), Some(2..=6));
+    });
+}
+
+#[test]
+fn a_snapshot_of_the_same_revision_concerns_nobody() {
+    run(async {
+        let sent = open(&MemoryDisk::default()).await;
+        put_key(&sent, "key").await;
+        let store = open(&MemoryDisk::default()).await;
+        put_key(&store, "key").await;
+        let quiet = subscribe(&store, "quiet", "", 3);
+        super::snapshots::install(&store, super::snapshots::chunks(&sent, 4096)).await.unwrap();
+        put_key(&store, "key").await;
+        assert!(!is_due(&quiet) && quiet.behind(i64::MIN, 3).is_none());
+    });
+}
+
+#[test]
+fn those_who_come_from_the_past_are_told_apart() {
+    run(async {
+        let store = open(&MemoryDisk::default()).await;
+        for _ in 0..5 {
+            put_key(&store, "key").await;
+        }
+        let mut two = subscribe(&store, "key", "", 2);
+        two.subscribe(2, "key".into(), Bytes::new(), 6);
+        assert_eq!((two.behind(i64::MIN, 6), two.behind(4, 6)), (Some(2..=6), Some(6..=6)));
+        assert_eq!(two.look(6..=6), [(2, 6)]);
+        assert_eq!(two.look(i64::MIN..=6), [(1, 2)]);
     });
 }
 
@@ -107,9 +166,9 @@ fn what_has_ended_hears_nothing_and_leaves_nothing_behind() {
         drop(dropped);
         put_key(&store, "key").await;
         assert_eq!(two.first_behind(2), Some(1));
-        assert_eq!(two.look(2), [(1, 2)]);
+        assert_eq!(two.look(i64::MIN..=2), [(1, 2)]);
         two.unsubscribe(1);
-        assert_eq!(two.behind(2), None);
+        assert_eq!(two.behind(i64::MIN, 2), None);
         assert!(store.inner.subscriptions.is_empty());
     });
 }
@@ -208,9 +267,9 @@ proptest! {
                         expected.remove(&id);
                     }
                     Step::Look(most) => {
-                        let Some(behind) = subscriber.behind(store.revision()) else { continue };
+                        let Some(behind) = subscriber.behind(i64::MIN, store.revision()) else { continue };
                         let upto = (behind.start() + most).min(store.revision());
-                        for (id, next) in subscriber.look(upto) {
+                        for (id, next) in subscriber.look(i64::MIN..=upto) {
                             let subscription = expected.get_mut(&id).expect("it is subscribed");
                             assert!(subscription.owed.first().is_none_or(|first| next <= *first));
                             subscription.next = subscription.next.max(upto + 1);
@@ -220,7 +279,7 @@ proptest! {
                 }
                 let revision = store.revision();
                 for (id, Expected { owed, .. }) in &expected {
-                    let (Some(first), behind) = (owed.first(), subscriber.behind(revision)) else { continue };
+                    let (Some(first), behind) = (owed.first(), subscriber.behind(i64::MIN, revision)) else { continue };
                     assert!(subscriber.is_behind(*id, revision), "{id} misses {owed:?}");
                     assert!(behind.is_some_and(|behind| behind.contains(first)), "{id} misses {owed:?}");
                 }
