@@ -1,5 +1,6 @@
 //! All judges on one run.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use seedbed_core::raft::NodeId;
@@ -79,7 +80,7 @@ pub fn judge(
         serializable::check(history, Some(&placements)).map(|_| ()),
         read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
-        watch::check(history, applied, watched),
+        watch::check(history, applied, &leapt(evidence), watched),
         fencing::check(history, applied, &evidence.reached, contended),
         leases.transpose().map(|_| ()),
     ]
@@ -87,6 +88,12 @@ pub fn judge(
     .filter_map(Result::err)
     .collect();
     Judged { violations, leases: counts }
+}
+
+/// Members that a snapshot has brought further, and not the log.
+fn leapt(evidence: &Evidence) -> BTreeSet<u64> {
+    let leaps = |entries: &[AppliedEntry]| entries.windows(2).any(|pair| pair[1].index > pair[0].index + 1);
+    evidence.applied.iter().filter(|(_, entries)| leaps(entries)).map(|(node, _)| node.0).collect()
 }
 
 /// What the judge of leases has to know beside the history.

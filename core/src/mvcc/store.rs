@@ -250,7 +250,7 @@ impl<D: Disk> Store<D> {
             visible: RwLock::new(visible),
             durable: Mutex::new(meta),
             row_bytes: AtomicU64::new(row_bytes),
-            subscriptions: Subscriptions::new(state.revision, reached.clone()),
+            subscriptions: Subscriptions::new(state.revision, reached.clone(), options.planted),
             reached,
             installations: AtomicU64::new(0),
             planted: options.planted,

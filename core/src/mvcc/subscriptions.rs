@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use super::key_range::KeyRange;
 use super::store::Store;
-use crate::runtime::Disk;
+use crate::runtime::{Disk, Mutant, Planted};
 use crate::watermark::Watermark;
 
 /// All subscriptions to a store.
@@ -32,6 +32,7 @@ pub(crate) struct Subscriptions {
     registry: Mutex<Registry>,
     /// The revision that readers see.
     reached: Watermark,
+    planted: Planted,
 }
 
 #[derive(Debug, Default)]
@@ -207,9 +208,9 @@ fn owned(key: &[u8]) -> Bytes {
 }
 
 impl Subscriptions {
-    pub(super) fn new(revision: i64, reached: Watermark) -> Arc<Self> {
+    pub(super) fn new(revision: i64, reached: Watermark, planted: Planted) -> Arc<Self> {
         let registry = Registry { noted: revision, ..Registry::default() };
-        Arc::new(Subscriptions { registry: Mutex::new(registry), reached })
+        Arc::new(Subscriptions { registry: Mutex::new(registry), reached, planted })
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -233,7 +234,8 @@ impl Subscriptions {
         }
         let mut keys: BTreeMap<Bytes, (i64, i64)> = BTreeMap::new();
         for (revision, key) in changes {
-            keys.entry(key).or_insert((revision, revision)).1 = revision;
+            let first = if self.planted.active(Mutant::WatchQuietCompacted) { i64::MIN } else { revision };
+            keys.entry(key).or_insert((first, revision)).1 = revision;
         }
         // What concerns a range, of all keys, comes first: so each subscription is marked once, whatever a commit changes.
         let mut ranges = BTreeMap::new();

@@ -44,6 +44,8 @@ pub enum Mutant {
     WatchStartLowered,
     /// A snapshot that replaces the store concerns no watch: those that are up to date go on behind it, and are not told.
     WatchInstallUnnoticed,
+    /// A watch that nothing concerns stays where it was, and ends when that is compacted.
+    WatchQuietCompacted,
     /// A watch that was told something once is not told of progress by itself any more.
     WatchProgressForgotten,
     /// After a snapshot has replaced the store, the last change that is read for watches is there twice (etcd #17247).
@@ -76,7 +78,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 31] = [
+    pub const ALL: [Mutant; 32] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -94,6 +96,7 @@ impl Mutant {
         Mutant::WatchProgressBelowStart,
         Mutant::WatchStartLowered,
         Mutant::WatchInstallUnnoticed,
+        Mutant::WatchQuietCompacted,
         Mutant::WatchProgressForgotten,
         Mutant::EventDuplicated,
         Mutant::TombstoneDropped,
@@ -130,6 +133,7 @@ impl Mutant {
             Mutant::WatchProgressBelowStart => "watch-progress-below-start",
             Mutant::WatchStartLowered => "watch-start-lowered",
             Mutant::WatchInstallUnnoticed => "watch-install-unnoticed",
+            Mutant::WatchQuietCompacted => "watch-quiet-compacted",
             Mutant::WatchProgressForgotten => "watch-progress-forgotten",
             Mutant::EventDuplicated => "event-duplicated",
             Mutant::TombstoneDropped => "tombstone-dropped",
@@ -167,6 +171,7 @@ impl Mutant {
             Mutant::WatchProgressBelowStart => "a watch of the future is told of progress before its start",
             Mutant::WatchStartLowered => "a watch of the future begins at once after a snapshot was installed",
             Mutant::WatchInstallUnnoticed => "watches do not hear of what a snapshot has brought",
+            Mutant::WatchQuietCompacted => "a compaction ends a watch that nothing has concerned for long",
             Mutant::WatchProgressForgotten => "a watch that was told something is not told of progress by itself",
             Mutant::EventDuplicated => "the last change is told twice after a snapshot was installed",
             Mutant::TombstoneDropped => "a compaction takes the deletion at the compacted revision, too",

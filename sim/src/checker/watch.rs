@@ -13,7 +13,7 @@
 //!
 //! A response of events says that there are no more up to its header's revision, and one of progress says so of all.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use seedbed_core::runtime::AppliedEntry;
@@ -34,17 +34,19 @@ const JUDGE: &str = "watch";
 /// Stands for no watch, and for all of a stream.
 const NO_WATCH: i64 = -1;
 
-/// Judges what watches were told. `entries` are those that members applied.
+/// Judges what watches were told. `entries` are those that members applied, and `leapt` the members that snapshots have brought
+/// further.
 pub fn check<'a>(
     history: &History,
     entries: impl IntoIterator<Item = &'a AppliedEntry>,
+    leapt: &BTreeSet<u64>,
     log: &WatchLog,
 ) -> Result<(), Violation> {
     if log.streams.is_empty() {
         return Ok(());
     }
     let past = Past::of(history, entries)?;
-    log.streams.iter().try_for_each(|stream| Listening::new(&past, stream).follow())
+    log.streams.iter().try_for_each(|stream| Listening::new(&past, leapt, stream).follow())
 }
 
 /// Everything that happened.
@@ -86,6 +88,8 @@ struct Watch {
     request: WatchCreateRequest,
     /// The first revision that it has not been told of.
     next: i64,
+    /// Whether it began with what came next, and not in the past.
+    fresh: bool,
 }
 
 impl Watch {
@@ -132,6 +136,8 @@ enum Asked<'a> {
 /// One stream, followed.
 struct Listening<'a> {
     past: &'a Past,
+    /// Whether a snapshot has brought the member further: then it does not know what has become of which key on the way.
+    leapt: bool,
     stream: &'a StreamLog,
     at: u64,
     /// What was asked and not yet answered, in order.
@@ -144,9 +150,18 @@ struct Listening<'a> {
 }
 
 impl<'a> Listening<'a> {
-    fn new(past: &'a Past, stream: &'a StreamLog) -> Self {
+    fn new(past: &'a Past, leapt: &BTreeSet<u64>, stream: &'a StreamLog) -> Self {
         let (asked, watches) = (VecDeque::new(), BTreeMap::new());
-        Listening { past, stream, at: 0, asked, progress_asked: 0, watches, parts: None }
+        Listening {
+            past,
+            leapt: leapt.contains(&stream.member),
+            stream,
+            at: 0,
+            asked,
+            progress_asked: 0,
+            watches,
+            parts: None,
+        }
     }
 
     fn follow(mut self) -> Result<(), Violation> {
@@ -213,7 +228,8 @@ impl<'a> Listening<'a> {
         let fresh = if id == 0 { !self.watches.contains_key(&told.watch_id) } else { told.watch_id == id };
         self.ensure(fresh, "a watch has another's number", || format!("{request:?}: {told:?}"))?;
         let next = if request.start_revision == 0 { revision + 1 } else { request.start_revision };
-        self.watches.insert(told.watch_id, Watch { request: request.clone(), next });
+        let fresh = next > revision;
+        self.watches.insert(told.watch_id, Watch { request: request.clone(), next, fresh });
         Ok(())
     }
 
@@ -232,6 +248,12 @@ impl<'a> Listening<'a> {
                 Ok(())
             }
             compacted => {
+                let revision = told.header.as_ref().map_or(0, |header| header.revision);
+                let mut untold = self.past.between(watch.next, revision).iter();
+                let quiet = watch.fresh && !untold.any(|change| covers(&watch.request, &change.key));
+                self.ensure(self.leapt || !quiet, "a compaction ends a watch that nothing has concerned", || {
+                    format!("{watch}: {told:?}")
+                })?;
                 let since = self.past.compactions.get(&compacted);
                 let known = since.is_some_and(|since| *since <= self.at) && watch.next < compacted;
                 self.ensure(
@@ -397,7 +419,7 @@ mod tests {
         let (history, entries) = past();
         let words = words.into_iter().map(|heard| Word { at: 1_500_000, heard }).collect();
         let log = WatchLog { streams: vec![StreamLog { watcher: 2, member: 3, words }] };
-        check(&history, &entries, &log).map_err(|violation| violation.message)
+        check(&history, &entries, &BTreeSet::new(), &log).map_err(|violation| violation.message)
     }
 
     fn asked(create: WatchCreateRequest) -> Heard {
@@ -552,6 +574,13 @@ mod tests {
         assert_eq!(judged(vec![asked(all()), created(0), compacted(4)]), Ok(()));
         assert_eq!(claim(vec![canceled.clone()]), "a watch ends that nobody has canceled");
         assert_eq!(claim(vec![compacted(3)]), "a compaction ends a watch that needs nothing of it");
+        let quiet = |key: &'static str| {
+            let fresh = WatchCreateRequest { key: key.into(), ..WatchCreateRequest::default() };
+            judged(vec![asked(fresh), created(0), compacted(4)])
+        };
+        assert_eq!(quiet("b"), Ok(()));
+        let ended = quiet("c").expect_err("nothing of it was compacted");
+        assert!(ended.starts_with("a compaction ends a watch that nothing has concerned"), "{ended}");
         let needs_nothing = vec![events(0, &story()), compacted(4)];
         assert_eq!(claim(needs_nothing), "a compaction ends a watch that needs nothing of it");
         assert_eq!(claim(vec![cancel.clone(), canceled, events(0, &story())]), "events of a watch that is not there");
