@@ -355,8 +355,8 @@ impl Subscriber {
     /// The revisions to look at in a store at `revision`, together: those of the subscriptions that begin at `least` or later.
     pub(crate) fn behind(&self, least: i64, revision: i64) -> Option<RangeInclusive<i64>> {
         let marked = self.marks.lock();
-        let begins = |mark: &&Box<Mark>| (least..=revision).contains(&mark.next);
-        let marks = || marked.behind.iter().map(|id| &marked.all[id]).filter(begins);
+        let begins = |mark: &&Mark| (least..=revision).contains(&mark.next);
+        let marks = || marked.behind.iter().map(|id| &*marked.all[id]).filter(begins);
         let first = marks().map(|mark| mark.next).min()?;
         let last = marks().map(|mark| mark.last).max()?;
         Some(first..=last)

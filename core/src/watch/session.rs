@@ -279,8 +279,8 @@ impl<R: Runtime> Session<R> {
 
     /// Tells how far all watches are, if that was asked for, and once it is the same for all.
     fn progress(&mut self, revision: i64) -> Option<WatchResponse> {
-        let in_sync = |(id, watcher): (&i64, &Box<Watcher>)| is_in_sync::<R>(&self.subscriber, *id, watcher, revision);
-        if !self.progress_asked || !self.watchers.iter().all(in_sync) {
+        let mut watchers = self.watchers.iter();
+        if !self.progress_asked || !watchers.all(|(id, it)| is_in_sync::<R>(&self.subscriber, *id, it, revision)) {
             return None;
         }
         self.progress_asked = false;
