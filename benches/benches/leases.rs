@@ -8,9 +8,10 @@
 //! cargo bench -p seedbed-benches --bench leases
 //! ```
 //!
-//! What they cost is printed and kept in `reports/out/leases.md`: memory for each, processor time while nobody keeps them, of
-//! one keep-alive, and of all of them kept alive every twenty seconds, as etcd's clients do with a minute. Server and
-//! clients share the machine's cores.
+//! What they cost is printed and kept in `reports/out/leases.md`, for a member alone and for three: memory for each, processor
+//! time while nobody keeps them, of one keep-alive of many, and of all of them kept alive every twenty seconds, as etcd's clients
+//! do with a minute: a thousand clients, spread over the members, each keep a hundred, one after the other at even times. Memory is
+//! the first member's, processor time all members'. Server and clients share the machine's cores.
 
 use std::cell::RefCell;
 use std::fs;
@@ -36,6 +37,10 @@ const GRANTERS: i64 = 250;
 const STREAMS: i64 = 16;
 /// How often a lease of a minute is kept alive.
 const KEPT_EVERY: Duration = Duration::from_secs(20);
+/// Who keep them at even times.
+const CLIENTS: i64 = 1_000;
+/// As many as a connection takes, and few more.
+const STREAMS_A_CONNECTION: i64 = 100;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// A stream of keep-alives.
@@ -52,6 +57,21 @@ impl Keeper {
         let sent = stream::poll_fn(move |context| receiver.poll_recv(context));
         let answered = LeaseClient::new(channel).lease_keep_alive(sent).await;
         Keeper { requests, responses: answered.expect("it keeps leases alive").into_inner(), next: nth }
+    }
+
+    /// Keeps so many alive, one after the other in even parts of `time`.
+    async fn keep_evenly(mut self, count: i64, time: Duration) {
+        let pause = time / count as u32;
+        let mut next =
+            <TokioRuntime as AsyncRuntime>::Instant::now() + pause.mul_f64(self.next as f64 / CLIENTS as f64);
+        for _ in 0..count {
+            TokioRuntime::sleep_until(next).await;
+            next += pause;
+            self.requests.send(LeaseKeepAliveRequest { id: self.next % LEASES + 1 }).expect("the stream is open");
+            self.next += CLIENTS;
+            let kept = self.responses.message().await.expect("it answers").expect("it goes on");
+            assert_eq!(kept.ttl, TTL_S, "lease {} is gone", kept.id);
+        }
     }
 
     /// Keeps so many alive, one after the other without waiting in between.
@@ -78,9 +98,9 @@ struct Kept {
 }
 
 impl Kept {
-    async fn start() -> Kept {
+    async fn start(members: u64) -> Kept {
         let program = Program::seedbed(&["--log-level", "warn"]).unwrap_or_else(|error| panic!("{error}"));
-        let cluster = Cluster::start(&program, 1).await.unwrap_or_else(|error| panic!("{error}"));
+        let cluster = Cluster::start(&program, members).await.unwrap_or_else(|error| panic!("{error}"));
         let member = &cluster.members[0];
         let before = member.memory().expect("it runs");
         let mut granters = Vec::new();
@@ -129,18 +149,39 @@ impl Kept {
         self.kept += (each * STREAMS) as u64;
     }
 
-    fn page(&self) -> String {
-        let cpu = (self.cluster.cpu().expect("it runs") - self.cpu_before).as_secs_f64();
-        let each = cpu / self.kept.max(1) as f64;
-        let a_second = self.idle + each * LEASES as f64 / KEPT_EVERY.as_secs_f64();
+    /// All members' processor time a second, with each lease kept every twenty seconds.
+    async fn evenly(&self) -> f64 {
+        let (mut tasks, mut channel) = (Vec::new(), None);
+        for nth in 0..CLIENTS {
+            if nth % STREAMS_A_CONNECTION == 0 {
+                let member = nth / STREAMS_A_CONNECTION % self.cluster.members.len() as i64;
+                let connected = self.cluster.members[member as usize].connect().await;
+                channel = Some(connected.expect("a member takes connections"));
+            }
+            let keeper = Keeper::new(channel.clone().expect("it was just made"), nth).await;
+            tasks.push(keeper);
+        }
+        let cpu_before = self.cluster.cpu().expect("it runs");
+        let begun = <TokioRuntime as AsyncRuntime>::Instant::now();
+        let tasks: Vec<_> = tasks
+            .into_iter()
+            .map(|keeper| TokioRuntime::spawn(keeper.keep_evenly(LEASES / CLIENTS, KEPT_EVERY)))
+            .collect();
+        for task in tasks {
+            task.await.expect("it does not panic");
+        }
+        (self.cluster.cpu().expect("it runs") - cpu_before).as_secs_f64() / begun.elapsed().as_secs_f64()
+    }
+
+    /// `each`: processor time of a keep-alive of many, if that was measured.
+    fn line(&self, each: Option<f64>, evenly: f64) -> String {
         format!(
-            "| leases | bytes of memory each | CPU a second, idle | CPU a keep-alive | CPU a second, each kept every {} s |\n\
-             |---:|---:|---:|---:|---:|\n| {LEASES} | {:.0} | {:.1} ms | {:.2} us | {:.1} ms |\n",
-            KEPT_EVERY.as_secs(),
+            "| {} | {LEASES} | {:.0} | {:.1} ms | {} | {:.1} ms |\n",
+            self.cluster.members.len(),
             self.bytes_a_lease,
             self.idle * 1e3,
-            each * 1e6,
-            a_second * 1e3
+            each.map_or_else(String::new, |each| format!("{:.2} us", each * 1e6)),
+            evenly * 1e3
         )
     }
 }
@@ -154,7 +195,7 @@ fn leases(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements((LEASES / 10 / STREAMS * STREAMS) as u64));
     group.bench_function("keep-alive", |bencher| {
         let mut runtime = runtime.borrow_mut();
-        let kept = kept.get_or_insert_with(|| runtime.block_on(Kept::start()));
+        let kept = kept.get_or_insert_with(|| runtime.block_on(Kept::start(1)));
         bencher.iter_custom(|rounds| {
             runtime.block_on(async {
                 let begun = <TokioRuntime as AsyncRuntime>::Instant::now();
@@ -167,13 +208,18 @@ fn leases(criterion: &mut Criterion) {
     });
     group.finish();
     // Nothing was measured if the bench was only asked for its list.
-    if let Some(kept) = kept {
-        let page = kept.page();
-        print!("{page}");
-        fs::create_dir_all(reports())
-            .and_then(|()| fs::write(reports().join("leases.md"), page))
-            .expect("it is written");
-    }
+    let Some(kept) = kept else { return };
+    let mut runtime = runtime.borrow_mut();
+    let cpu = (kept.cluster.cpu().expect("it runs") - kept.cpu_before).as_secs_f64();
+    let alone = kept.line(Some(cpu / kept.kept.max(1) as f64), runtime.block_on(kept.evenly()));
+    drop(kept);
+    let three = runtime.block_on(Kept::start(3));
+    let three = three.line(None, runtime.block_on(three.evenly()));
+    let head = "| members | leases | bytes of memory each | CPU a second, idle | CPU a keep-alive | CPU a second, each kept every \
+                20 s |\n|---:|---:|---:|---:|---:|---:|\n";
+    let page = format!("{head}{alone}{three}");
+    print!("{page}");
+    fs::create_dir_all(reports()).and_then(|()| fs::write(reports().join("leases.md"), page)).expect("it is written");
 }
 
 criterion_group! {
