@@ -80,7 +80,7 @@ pub fn judge(
         serializable::check(history, Some(&placements)).map(|_| ()),
         read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
-        watch::check(history, applied, &leapt(evidence), watched),
+        watch::check(history, applied, &steady(evidence), watched),
         fencing::check(history, applied, &evidence.reached, contended),
         leases.transpose().map(|_| ()),
     ]
@@ -90,10 +90,13 @@ pub fn judge(
     Judged { violations, leases: counts }
 }
 
-/// Members that a snapshot has brought further, and not the log.
-fn leapt(evidence: &Evidence) -> BTreeSet<u64> {
+/// Members to which the log has brought everything, from the first entry on, and no snapshot anything.
+fn steady(evidence: &Evidence) -> BTreeSet<u64> {
+    let first = |entries: &[AppliedEntry]| entries.first().map(|entry| entry.index);
+    let begin = evidence.applied.values().filter_map(|entries| first(entries)).min();
     let leaps = |entries: &[AppliedEntry]| entries.windows(2).any(|pair| pair[1].index > pair[0].index + 1);
-    evidence.applied.iter().filter(|(_, entries)| leaps(entries)).map(|(node, _)| node.0).collect()
+    let steady = |entries: &[AppliedEntry]| first(entries) == begin && !leaps(entries);
+    evidence.applied.iter().filter(|(_, entries)| steady(entries)).map(|(node, _)| node.0).collect()
 }
 
 /// What the judge of leases has to know beside the history.

@@ -34,19 +34,19 @@ const JUDGE: &str = "watch";
 /// Stands for no watch, and for all of a stream.
 const NO_WATCH: i64 = -1;
 
-/// Judges what watches were told. `entries` are those that members applied, and `leapt` the members that snapshots have brought
+/// Judges what watches were told. `entries` are those that members applied, and `steady` the members that no snapshot has brought
 /// further.
 pub fn check<'a>(
     history: &History,
     entries: impl IntoIterator<Item = &'a AppliedEntry>,
-    leapt: &BTreeSet<u64>,
+    steady: &BTreeSet<u64>,
     log: &WatchLog,
 ) -> Result<(), Violation> {
     if log.streams.is_empty() {
         return Ok(());
     }
     let past = Past::of(history, entries)?;
-    log.streams.iter().try_for_each(|stream| Listening::new(&past, leapt, stream).follow())
+    log.streams.iter().try_for_each(|stream| Listening::new(&past, steady, stream).follow())
 }
 
 /// Everything that happened.
@@ -150,11 +150,11 @@ struct Listening<'a> {
 }
 
 impl<'a> Listening<'a> {
-    fn new(past: &'a Past, leapt: &BTreeSet<u64>, stream: &'a StreamLog) -> Self {
+    fn new(past: &'a Past, steady: &BTreeSet<u64>, stream: &'a StreamLog) -> Self {
         let (asked, watches) = (VecDeque::new(), BTreeMap::new());
         Listening {
             past,
-            leapt: leapt.contains(&stream.member),
+            leapt: !steady.contains(&stream.member),
             stream,
             at: 0,
             asked,
@@ -419,7 +419,7 @@ mod tests {
         let (history, entries) = past();
         let words = words.into_iter().map(|heard| Word { at: 1_500_000, heard }).collect();
         let log = WatchLog { streams: vec![StreamLog { watcher: 2, member: 3, words }] };
-        check(&history, &entries, &BTreeSet::new(), &log).map_err(|violation| violation.message)
+        check(&history, &entries, &BTreeSet::from([3]), &log).map_err(|violation| violation.message)
     }
 
     fn asked(create: WatchCreateRequest) -> Heard {
