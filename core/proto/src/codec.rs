@@ -6,9 +6,9 @@ use prost::Message;
 use tonic::codec::BufferSettings;
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-/// What a call begins with for what it sends, and as much for what it receives; they grow as need be. tonic's are of 8 KiB, which
-/// is most of what a watch takes that has a stream of its own, and more than most messages. (Below 1 KiB a buffer forgets how large it
-/// was, and grows anew for each message.)
+/// What a call begins with for what it sends, and as much for what it receives; they grow as need be. tonic's are of 8 KiB,
+/// which is most of what a watch takes that has a stream of its own, and more than most messages. (Below 1 KiB a buffer forgets
+/// how large it was, and grows anew for each message.)
 const BUFFER_BYTES: usize = 1024;
 /// tonic's: with so many bytes encoded, a stream lets them be sent before it makes more.
 const YIELD_BYTES: usize = 32 << 10;

@@ -73,18 +73,22 @@ pub(super) struct LeaderWatch<R: Runtime> {
 impl<R: Runtime> LeaderWatch<R> {
     /// Resolves when there has been no leader for too long. Nothing is lost if it is dropped before.
     pub(super) async fn lost(&mut self) {
-        let Some(checks) = &mut self.checks else { return std::future::pending().await };
         while self.leaderless < LEADERLESS_MAX {
+            let Some(checks) = &mut self.checks else { return std::future::pending().await };
             checks.passed().await;
-            self.leaderless = if self.check.is_leaderless() { self.leaderless + 1 } else { 0 };
+            self.look();
         }
     }
 
     /// Whether there has been no leader for too long, for those who have no time to wait for it.
     pub(super) fn is_lost(&mut self) -> bool {
         if self.checks.as_mut().is_some_and(Interval::has_passed) {
-            self.leaderless = if self.check.is_leaderless() { self.leaderless + 1 } else { 0 };
+            self.look();
         }
         self.leaderless >= LEADERLESS_MAX
+    }
+
+    fn look(&mut self) {
+        self.leaderless = if self.check.is_leaderless() { self.leaderless + 1 } else { 0 };
     }
 }

@@ -6,9 +6,10 @@
 //!   publish ───────────────────── wake ────────────────────┘            once they do
 //! ```
 //!
-//! A commit costs those whom it concerns, each once, and hardly anything beside. A subscription is a mark: the first revision that its owner has
-//! yet to look at, and the last that is known to concern it. The changes themselves stay in the store, which has them in any
-//! case: see [`Store::changes`]. So a subscription's memory does not depend on how far its owner has fallen behind.
+//! A commit costs those whom it concerns, each once, and hardly anything beside. A subscription is a mark: the first revision
+//! that its owner has yet to look at, and the last that is known to concern it. The changes themselves stay in the store, which
+//! has them in any case: see [`Store::changes`]. So a subscription's memory does not depend on how far its owner has fallen
+//! behind.
 //!
 //! A subscription that nothing concerns moves along with the store by itself. History that is compacted before the owner has
 //! looked is lost to it only if something in it was, or may have been, its own.

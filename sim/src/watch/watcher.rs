@@ -42,7 +42,8 @@ const BACKOFF_MS: [u64; 2] = [10, 150];
 const IDLE_MS: [u64; 2] = [5, 250];
 /// How long it does not read, when it is slow.
 const SLOW_MS: [u64; 2] = [50, 900];
-/// What may be under way to it that it has not read, on half of its streams: a few events, so that the member notices when it is slow.
+/// What may be under way to it that it has not read, on half of its streams: a few events, so that the member notices when it
+/// is slow.
 const WINDOW_BYTES: [u64; 2] = [100, 2_000];
 /// Watches on one stream at most.
 const WATCHES_MAX: usize = 5;
