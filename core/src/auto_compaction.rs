@@ -58,7 +58,7 @@ pub(crate) fn start<R: Runtime>(
             let now = R::Instant::now() - started;
             let Some(revision) = plan.due(now, store.revision()).filter(|_| raft.is_leader()) else { continue };
             let request = Request::Compact(CompactionRequest { revision, physical: false });
-            match proposer.propose(Command { operation: 0, request }).await {
+            match proposer.propose(Command::new(0, request)).await {
                 Ok(Reply::Compact(_)) => {
                     tracing::info!(revision, "compacted the history by itself");
                     plan.compacted(now, revision);

@@ -22,6 +22,9 @@ mod twice;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     exit::reported(cli::main(std::env::args_os()))
 }

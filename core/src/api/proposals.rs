@@ -59,7 +59,7 @@ impl<R: Runtime> Proposals<R> {
         if bytes > self.limits.request_bytes {
             return Err(ApiError::RequestTooLarge);
         }
-        match self.proposer.propose(Command { operation: operation.0, request }).await? {
+        match self.proposer.propose(Command::new(operation.0, request)).await? {
             Reply::Refused(refusal) => Err(refusal.into()),
             reply => Ok(reply),
         }

@@ -239,7 +239,7 @@ impl<R: Runtime> Lessor<R> {
     /// Writes what this member has decided to the log, if it leads: it is nobody else's to carry out.
     async fn write(&self, request: Request) -> Option<Reply> {
         let LessorParts { member, proposer, .. } = &*self.parts;
-        let command = Command { operation: 0, request };
+        let command = Command::new(0, request);
         if R::Mutants::active(Mutant::LeaseRevokedLate) {
             return proposer.propose(command).await.ok();
         }

@@ -27,7 +27,7 @@ pub(super) async fn publish<R: Runtime>(
                 continue;
             }
             let request = Request::Publish { member, attributes: attributes.clone() };
-            match proposer.propose(Command { operation: 0, request }).await {
+            match proposer.propose(Command::new(0, request)).await {
                 Ok(_) | Err(ProposeError::Stopped) => return,
                 Err(error) => tracing::warn!(%error, "this member's name and client URLs are not published yet"),
             }

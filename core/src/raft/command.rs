@@ -1,6 +1,7 @@
 //! What is written to the log, and what applying it answers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -62,13 +63,20 @@ pub struct Command {
     /// The client operation that this change belongs to, for a judge that must know whether an operation without an
     /// answer took effect; 0 where nobody asks.
     pub operation: u64,
-    /// The change.
-    pub request: Request,
+    /// The change. Shared: openraft hands entries from queue to queue by value, and keeps a copy for each follower.
+    pub request: Arc<Request>,
+}
+
+impl Command {
+    /// A change that belongs to an operation; 0 where nobody asks.
+    pub fn new(operation: u64, request: Request) -> Command {
+        Command { operation, request: Arc::new(request) }
+    }
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match &self.request {
+        let name = match &*self.request {
             Request::Put(_) => "put",
             Request::DeleteRange(_) => "delete-range",
             Request::Txn(_) => "txn",

@@ -23,7 +23,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::vote::leader_id_std::CommittedLeaderId;
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 
-use super::{Command, NodeId, Request, Term, TypeConfig};
+use super::{NodeId, Request, Term, TypeConfig};
 use crate::runtime::{Probe, Runtime};
 use crate::wal::{LogId, Purpose, Record, RecoveredEntry, Vote, Wal, WalError, WalOptions, WalStats};
 
@@ -172,7 +172,7 @@ pub(super) fn only_reads<'a, R: Runtime>(entries: impl IntoIterator<Item = &'a E
     let mut entries = entries.into_iter().peekable();
     entries.peek().is_some()
         && entries
-            .all(|entry| matches!(&entry.payload, EntryPayload::Normal(Command { request: Request::Range(_), .. })))
+            .all(|entry| matches!(&entry.payload, EntryPayload::Normal(command) if matches!(*command.request, Request::Range(_))))
 }
 
 fn id_in<R: Runtime>(id: LogIdOf<TypeConfig<R>>) -> LogId {

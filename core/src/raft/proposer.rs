@@ -161,7 +161,7 @@ impl<R: Runtime> Proposer<R> {
     }
 
     async fn propose_to(&self, leader: NodeId, command: &Command) -> Try {
-        if matches!(command.request, Request::Range(_)) {
+        if matches!(*command.request, Request::Range(_)) {
             self.counters.message(ReadPath::Log);
         }
         let request: PeerRequest<R> = PeerRequest::Propose(command.clone());

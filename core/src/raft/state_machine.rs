@@ -270,7 +270,7 @@ impl<R: Runtime> Applying<R> {
                 let reply = self.command(&command.request, term, entry.log_id.index())?;
                 lease = lease_change(&command.request, &reply);
                 if R::Probe::LISTENS && operation == 0 {
-                    change = changes(command.request);
+                    change = changes(&command.request);
                 }
                 reply
             }
@@ -346,14 +346,14 @@ fn lease_change(request: &Request, reply: &Reply) -> Option<LeaseChange> {
 }
 
 /// What an entry asks for, if it may change a key or a lease.
-fn changes(request: Request) -> Option<Change> {
+fn changes(request: &Request) -> Option<Change> {
     Some(match request {
-        Request::Put(request) => Change::Put(request),
-        Request::DeleteRange(request) => Change::DeleteRange(request),
-        Request::Txn(request) => Change::Txn(request),
-        Request::LeaseGrant(request) => Change::LeaseGrant(request),
-        Request::LeaseRevoke(request) => Change::LeaseRevoke(request),
-        Request::LeaseExpire { id, .. } => Change::LeaseRevoke(LeaseRevokeRequest { id }),
+        Request::Put(request) => Change::Put(request.clone()),
+        Request::DeleteRange(request) => Change::DeleteRange(request.clone()),
+        Request::Txn(request) => Change::Txn(request.clone()),
+        Request::LeaseGrant(request) => Change::LeaseGrant(*request),
+        Request::LeaseRevoke(request) => Change::LeaseRevoke(*request),
+        Request::LeaseExpire { id, .. } => Change::LeaseRevoke(LeaseRevokeRequest { id: *id }),
         Request::Compact(_) | Request::Publish { .. } | Request::Range(_) | Request::LeaseRests { .. } => return None,
     })
 }

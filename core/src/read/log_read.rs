@@ -15,6 +15,6 @@ pub(super) async fn ready<R: Runtime>(
     request: RangeRequest,
     operation: u64,
 ) -> Result<(), ReadError> {
-    proposer.propose(Command { operation, request: Request::Range(request) }).await?;
+    proposer.propose(Command::new(operation, Request::Range(request))).await?;
     Ok(())
 }

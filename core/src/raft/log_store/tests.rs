@@ -30,7 +30,7 @@ fn id<R: Runtime>(term: u64, index: u64) -> LogIdOf<Config<R>> {
 
 fn put<R: Runtime>(term: u64, index: u64, value: &[u8]) -> Entry<R> {
     let put = PutRequest { key: b"key".as_slice().into(), value: value.to_vec().into(), ..PutRequest::default() };
-    let command = Command { operation: index, request: Request::Put(put) };
+    let command = Command::new(index, Request::Put(put));
     openraft::Entry { log_id: id::<R>(term, index), payload: EntryPayload::Normal(command) }
 }
 

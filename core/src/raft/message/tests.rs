@@ -59,7 +59,7 @@ fn membership() -> Membership<NodeId, openraft::EmptyNode> {
 }
 
 fn requests() -> Vec<PeerRequest<Rt>> {
-    let commands = changes().into_iter().zip(5..).map(|(request, operation)| Command { operation, request });
+    let commands = changes().into_iter().zip(5..).map(|(request, operation)| Command::new(operation, request));
     let mut entries = vec![
         openraft::Entry { log_id: id(3), payload: EntryPayload::Blank },
         openraft::Entry { log_id: id(4), payload: EntryPayload::Membership(membership()) },
@@ -203,8 +203,7 @@ fn noise_is_no_message() {
 
 #[test]
 fn a_length_that_nobody_could_send_is_refused_before_it_is_believed() {
-    let propose =
-        encode::<PeerRequest<Rt>>(&PeerRequest::Propose(Command { operation: 1, request: changes().remove(0) }));
+    let propose = encode::<PeerRequest<Rt>>(&PeerRequest::Propose(Command::new(1, changes().remove(0))));
     // The kind of message, the operation and the kind of change; then the length of the change.
     let endless = [&propose[..3], &[0xff; 9], &[1]].concat();
     assert!(decode::<PeerRequest<Rt>>(&endless).is_err());
@@ -221,7 +220,7 @@ fn a_length_that_nobody_could_send_is_refused_before_it_is_believed() {
 
 #[test]
 fn a_change_that_is_no_protobuf_is_refused() {
-    let request: PeerRequest<Rt> = PeerRequest::Propose(Command { operation: 1, request: Request::Put(put()) });
+    let request: PeerRequest<Rt> = PeerRequest::Propose(Command::new(1, Request::Put(put())));
     let mut encoded = encode(&request).to_vec();
     // The tag of its first field: there is no wire type 7.
     encoded[4] = 0x0f;
@@ -236,6 +235,6 @@ fn a_deeply_nested_change_is_refused() {
         let nested = RequestOp { request: Some(request_op::Request::RequestTxn(txn)) };
         txn = TxnRequest { success: vec![nested], ..TxnRequest::default() };
     }
-    let request: PeerRequest<Rt> = PeerRequest::Propose(Command { operation: 1, request: Request::Txn(txn) });
+    let request: PeerRequest<Rt> = PeerRequest::Propose(Command::new(1, Request::Txn(txn)));
     assert!(decode::<PeerRequest<Rt>>(&encode(&request)).is_err());
 }
