@@ -18,4 +18,6 @@ mod tests;
 pub use self::channel::Channel;
 pub use self::executor::Tasks;
 pub use self::routes::{Response, Routes};
+#[cfg(feature = "server")]
+pub(crate) use self::server::SEND_BUFFER_BYTES;
 pub use self::server::serve_connection;

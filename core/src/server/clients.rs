@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use super::pages::Pages;
 use super::url::Url;
-use crate::grpc::{Response, Routes, Tasks};
+use crate::grpc::{Response, Routes, SEND_BUFFER_BYTES, Tasks};
 use crate::runtime::tokio::{TokioRuntime, set_up_stream};
 use crate::watermark::Stop;
 
@@ -96,7 +96,11 @@ impl Front {
         }
         let mut server = auto::Builder::new(Tasks::<TokioRuntime>::default());
         // As in `grpc::serve_connection`, which a socket that speaks both protocols cannot use.
-        server.http2().max_concurrent_streams(u32::MAX).auto_date_header(false);
+        server
+            .http2()
+            .max_concurrent_streams(u32::MAX)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .auto_date_header(false);
         server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let stop = self.stop.clone();
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), self));
