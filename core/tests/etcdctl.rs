@@ -256,6 +256,9 @@ fn one_member_is_etcd_to_etcdctl() {
         let cluster = Cluster::start(1, &[]).await;
         cluster.published().await;
         use_kv(&cluster.endpoints());
+        watch(&cluster.endpoints());
+        lease(&cluster.endpoints());
+        lock_and_elect(&cluster.endpoints());
         look_at(&cluster);
     });
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use madsim::time::{TimeHandle, sleep};
 use seedbed_core::raft::NodeId;
-use seedbed_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
+use seedbed_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest,
+};
 use seedbed_sim::ReadPath;
 use seedbed_sim::client::Client;
 use seedbed_sim::cluster::Roster;
@@ -114,6 +117,11 @@ fn every_method_answers_the_same_by_either_way_and_so_does_every_refusal() {
             Request::Compact(CompactionRequest { revision: 99, physical: false }),
             put("", "no key"),
             Request::Range(RangeRequest { key: "k".into(), revision: 99, ..RangeRequest::default() }),
+            Request::LeaseGrant(LeaseGrantRequest { id: 7, ttl: i64::MAX }),
+            Request::LeaseRevoke(LeaseRevokeRequest { id: 7 }),
+            Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: 7 }),
+            Request::LeaseTimeToLive(LeaseTimeToLiveRequest { id: 7, keys: true }),
+            Request::LeaseLeases(LeaseLeasesRequest {}),
         ];
         let mut refused = 0;
         for request in requests {
@@ -122,7 +130,7 @@ fn every_method_answers_the_same_by_either_way_and_so_does_every_refusal() {
             assert_ne!(one, Outcome::Unknown);
             refused += usize::from(matches!(one, Outcome::Failed { .. }));
         }
-        assert_eq!(refused, 3);
+        assert_eq!(refused, 5);
     });
 }
 

@@ -8,7 +8,7 @@ use super::{Node, NodeOptions};
 use crate::raft::{NodeId, RaftOptions};
 use crate::runtime::Host;
 use crate::runtime::tokio::{TokioClock, TokioDisk, TokioRuntime, TokioTransport};
-use crate::watch::WatchOptions;
+use crate::watch::{Session, WatchOptions};
 
 const ALONE: NodeId = NodeId(1);
 const CLUSTER: u64 = 0x5eed;
@@ -38,4 +38,9 @@ pub(crate) async fn alone(folder: &Path, watch: WatchOptions) -> Node<TokioRunti
         lease: Default::default(),
     };
     Node::start(host, options).await.unwrap()
+}
+
+/// The watches of a stream that nobody sees.
+pub(crate) fn session(node: &Node<TokioRuntime>, options: WatchOptions) -> Session<TokioRuntime> {
+    Session::new(node.watch.headers.clone(), node.store.clone(), options)
 }

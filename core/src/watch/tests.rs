@@ -13,7 +13,7 @@ use super::WatchOptions;
 use crate::grpc::{Channel, serve_connection};
 use crate::mvcc::PieceLimit;
 use crate::node::Node;
-use crate::node::testing::alone;
+use crate::node::testing::{alone, session};
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::watch_client::WatchClient;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
@@ -384,6 +384,34 @@ fn a_watch_that_comes_while_others_are_told_misses_nothing() {
         assert_eq!(told[&0], ["4: a = 3 (2)", "5: a = 4 (3)"]);
         assert_eq!(told[&1], told[&0]);
         assert_eq!(told[&2], ["2: a = 1", "3: a = 2 (1)", "4: a = 3 (2)", "5: a = 4 (3)"]);
+    });
+}
+
+#[test]
+fn a_watch_that_is_given_a_number_anew_is_not_told_what_the_other_wanted() {
+    run(WatchOptions::default(), |mut world| async move {
+        world.put("a", "1").await;
+        world.put("b", "2").await;
+        let mut session = session(&world.node, WatchOptions::default());
+        let create = |request| WatchRequest { request_union: Some(RequestUnion::CreateRequest(request)) };
+        let numbered = |watch_id, request| create(WatchCreateRequest { watch_id, ..request });
+        for watch_id in [5, 7] {
+            session.handle(numbered(watch_id, WatchCreateRequest { start_revision: 2, ..all() }));
+            assert!(session.next_response().unwrap().unwrap().created);
+        }
+        let first = session.next_response().unwrap().unwrap();
+        assert_eq!((first.watch_id, described(&first).len()), (5, 2));
+        // The same piece of history is on its way to the other one.
+        let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 7 });
+        session.handle(WatchRequest { request_union: Some(cancel) });
+        session.handle(numbered(7, one("b")));
+        assert!(session.next_response().unwrap().unwrap().canceled);
+        assert!(session.next_response().unwrap().unwrap().created);
+        assert_eq!(session.next_response().unwrap(), None);
+        world.put("b", "3").await;
+        let later: Vec<_> = std::iter::from_fn(|| session.next_response().unwrap()).collect();
+        let told: Vec<_> = later.iter().map(|response| (response.watch_id, described(response))).collect();
+        assert_eq!(told, [(5, vec!["4: b = 3".to_owned()]), (7, vec!["4: b = 3".to_owned()])]);
     });
 }
 

@@ -109,7 +109,9 @@ impl Generator {
         let first = self.compacted.max(0) + 1;
         let start_revision = match self.rng.between(0, 9) {
             0 if self.compacted > 1 => self.rng.between(1, self.compacted as u64 - 1) as i64,
-            0..=2 => self.revision + 1,
+            0..=1 => self.revision + 1,
+            // From now on.
+            2 => 0,
             _ => self.rng.between(first as u64, (self.revision + 1) as u64) as i64,
         };
         let filters = match self.rng.between(0, 5) {
@@ -123,14 +125,20 @@ impl Generator {
             start_revision,
             filters,
             prev_kv: self.rng.chance(500),
+            fragment: self.rng.chance(300),
             // Not of one that ends by itself: when its number is free again is a matter of moments.
-            watch_id: if start_revision > self.compacted && self.rng.chance(200) {
+            watch_id: if (start_revision == 0 || start_revision > self.compacted) && self.rng.chance(200) {
                 self.rng.between(1000, 1004) as i64
             } else {
                 0
             },
             ..WatchCreateRequest::default()
         }
+    }
+
+    /// Whether to cancel one of the watches.
+    pub(crate) fn cancels(&mut self) -> bool {
+        self.rng.chance(150)
     }
 
     /// A request was answered like this.

@@ -33,7 +33,9 @@ mod watches;
 use std::collections::BTreeMap;
 use std::env;
 
-use seedbed_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, request_op, response_op};
+use seedbed_proto::etcdserverpb::{
+    DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RequestOp, request_op, response_op,
+};
 use seedbed_sim::history::{Outcome, Request, Response};
 use seedbed_sim::model::Kv;
 
@@ -138,7 +140,7 @@ const WATCHED_REQUESTS: usize = 60;
 fn watches_are_told_what_etcd_tells() {
     let seed = number("DIFFERENTIAL_SEED").unwrap_or(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (mut events, mut ended) = (0, 0);
+    let (mut events, mut ended, mut canceled) = (0, 0, 0);
     for store in 0..WATCHED_STORES {
         runtime.block_on(async {
             let mut generator = Generator::new(seed, store);
@@ -152,6 +154,9 @@ fn watches_are_told_what_etcd_tells() {
                 let answer = one.answer().await;
                 assert_eq!(other.answer().await, answer, "seed {seed}, store {store}: {request:?}");
                 if !answer.canceled {
+                    if request.start_revision == 0 {
+                        request.start_revision = parties.state().revision() + 1;
+                    }
                     created.insert(answer.watch_id, (request, parties.state().compacted()));
                 }
                 request = generator.watch();
@@ -163,13 +168,49 @@ fn watches_are_told_what_etcd_tells() {
             // Those that need what was compacted have ended; the others are told what comes.
             created.retain(|_, (request, compacted)| request.start_revision >= *compacted);
             ended += WATCHES - created.len();
+            for id in created.keys().copied().collect::<Vec<_>>() {
+                if generator.cancels() {
+                    created.remove(&id);
+                    let [one, other] = &mut watches;
+                    assert_eq!(other.cancel(id).await, one.cancel(id).await, "seed {seed}, store {store}");
+                    canceled += 1;
+                }
+            }
             // What was before a change is looked up when it is told, which may be after a compaction.
             play(&mut generator, &mut parties, false).await;
             events += watches::compare(parties.state(), &created, &mut watches).await;
         });
     }
-    println!("{WATCHED_STORES} stores: {events} events told alike, {ended} watches refused or ended alike");
-    assert!(events > 2_000 && ended > 50, "little has been compared");
+    println!(
+        "{WATCHED_STORES} stores: {events} events told alike, {ended} watches refused or ended alike, {canceled} canceled"
+    );
+    assert!(events > 2_000 && ended > 50 && canceled > 20, "little has been compared");
+}
+
+#[test]
+fn leases_of_little_time_and_without_a_number_are_granted_alike() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let parties = Parties::start(model()).await;
+        for ttl in [i64::MIN, -1, 0, 1, 2, 3] {
+            for id in [0, 9] {
+                let grant = Request::LeaseGrant(LeaseGrantRequest { id, ttl });
+                let granted = parties.ask_servers(&grant).await.map(|outcome| match outcome {
+                    Outcome::Ok(Response::LeaseGrant(granted)) => granted,
+                    other => panic!("{ttl} s: {other:?}"),
+                });
+                let [etcd, seedbed] = &granted;
+                assert_eq!((etcd.ttl, &etcd.error, &etcd.header), (seedbed.ttl, &seedbed.error, &seedbed.header));
+                assert!(granted.iter().all(|granted| granted.id > 0), "{granted:?}");
+                assert!(id == 0 || granted.iter().all(|granted| granted.id == id), "{granted:?}");
+                if id != 0 {
+                    let revoke = Request::LeaseRevoke(LeaseRevokeRequest { id });
+                    let [one, other] = parties.ask_servers(&revoke).await;
+                    assert!(one == other && matches!(one, Outcome::Ok(_)), "{one:?} {other:?}");
+                }
+            }
+        }
+    });
 }
 
 async fn play(generator: &mut Generator, parties: &mut Parties, compacts: bool) {

@@ -55,6 +55,12 @@ impl Parties {
         [etcd, seedbed]
     }
 
+    /// Asks etcd and the server something of which the model does not hear.
+    pub(crate) async fn ask_servers(&self, request: &Request) -> [Outcome; 2] {
+        let (etcd, seedbed) = join(ask(&self.etcd.channel, request), ask(&self.seedbed.channel, request)).await;
+        [etcd, seedbed].map(without_identity)
+    }
+
     /// Asks all of them. What they agree on, in the server's words.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use seedbed_core::grpc::Channel;
 use seedbed_core::runtime::tokio::TokioRuntime;
 use seedbed_proto::etcdserverpb::watch_client::WatchClient;
 use seedbed_proto::etcdserverpb::watch_request::RequestUnion;
-use seedbed_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use seedbed_proto::etcdserverpb::{WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse};
 use seedbed_proto::mvccpb::event::EventType;
 use seedbed_proto::mvccpb::{Event, KeyValue};
 use seedbed_sim::checker::watch::wants;
@@ -65,6 +65,20 @@ impl Watches {
                 if !response.canceled {
                     self.told.insert(response.watch_id, Told::default());
                 }
+                return response;
+            }
+            self.take(response);
+        }
+    }
+
+    /// Cancels a watch. The answer, without what names a server; what the watch was told before is nobody's affair.
+    pub(crate) async fn cancel(&mut self, watch_id: i64) -> WatchResponse {
+        let request_union = Some(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
+        self.requests.send(WatchRequest { request_union }).expect("the stream is open");
+        loop {
+            let response = self.next().await.unwrap_or_else(|| panic!("{} does not cancel {watch_id}", self.who));
+            if response.canceled && response.watch_id == watch_id {
+                self.told.remove(&watch_id);
                 return response;
             }
             self.take(response);
