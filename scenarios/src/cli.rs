@@ -59,15 +59,15 @@ or \"violation\"), `trace_hash` (16 hexadecimal digits), `operations` and `opera
 `rounds`, `messages`, `fsyncs` caused, `waited_us` of virtual time), `staleness_by_path` (ranges `answered` to clients, and \
 how many of them were `stale`), `watched` (`streams`, `watches`, `events` and `progress` told, watches ended as `compacted`), `leases` (`granted`, `revoked`, `expired`, `keys` that went with one, renewals answered as \
 `renewed`, entries that `noted` what was left), `contended` (`locks` and `offices` held, `fenced` changes made, those `kept_out`, leaders \
-`observed`), \
+`observed`, how often one was `disowned` or an office `vacant`), \
 `virtual_ms`, `heal_to_commit_ms` (virtual time from the healing of everything to the first \
 commit after it; null if there was none), `wall_ms` and `cpu_ms` (of the run's thread), `verified` (it was run twice, and \
 the outcomes compared), `violations` (each with `judge` and `message`) and, with a violation, `replay` (the command).
 
 `replay --twice` has `scenario`, `seed`, `mutant`, `verdict`, `events` (that are alike) and `violations`.
 
-A planted bug has `mutant`, `killed`, `judge`, `message`, `scenario` and `seed` of the run that killed it (null if it \
-survived), `seeds` (runs tried), `cpu_ms` (of all of them), `disputed` (violations not counted, since the run breaks a \
+A planted bug has `mutant`, `killed`, `judges` (who noticed), `message`, `scenario` and `seed` of the run that killed it \
+(null if it survived), `seeds` (runs tried), `cpu_ms` (of all of them), `disputed` (violations not counted, since the run breaks a \
 guarantee without the bug too) and `replay`.
 
 A shrunk plan has `scenario`, `seed`, `mutant` (if one is planted), `failure` (judge and claim that were kept), \

@@ -84,7 +84,8 @@ impl<'a> RunRecord<'a> {
 pub(crate) struct MutantRecord<'a> {
     pub(crate) mutant: &'a str,
     pub(crate) killed: bool,
-    pub(crate) judge: Option<&'a str>,
+    /// Those who noticed, the one that looks deepest first.
+    pub(crate) judges: &'a [&'static str],
     pub(crate) message: Option<&'a str>,
     pub(crate) scenario: Option<&'a str>,
     pub(crate) seed: Option<u64>,

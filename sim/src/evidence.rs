@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use seedbed_core::raft::NodeId;
 use seedbed_core::runtime::{AppliedEntry, Change, LeaseChange, Probe};
@@ -19,8 +20,10 @@ pub struct Evidence {
     pub leads: Vec<Lead>,
     /// Votes made durable, in the order of events.
     pub votes: Vec<Vote>,
-    /// When the entries that ended leases at their end were applied for the first time, by index.
-    pub expired: BTreeMap<u64, u64>,
+    /// When the entries that granted leases, and those that ended them at their end, were applied for the first time, by index.
+    pub leased: BTreeMap<u64, u64>,
+    /// When monotonic clocks of members jumped forward, and how far, in virtual nanoseconds.
+    pub jumps: Vec<(u64, u64)>,
     /// When revisions were applied for the first time.
     pub reached: BTreeMap<i64, u64>,
     /// What entries without a client operation have changed, by index.
@@ -112,6 +115,11 @@ pub fn unstalled(node: NodeId) {
     });
 }
 
+/// A member's monotonic clock has jumped forward.
+pub fn jumped(by: Duration) {
+    EVIDENCE.with_borrow_mut(|evidence| evidence.jumps.push((true_now_ns(), by.as_nanos() as u64)));
+}
+
 /// Everything is healed.
 pub fn healed() {
     EVIDENCE.with_borrow_mut(|evidence| {
@@ -146,8 +154,8 @@ impl Probe for SimProbe {
             if changed {
                 evidence.reached.entry(revision).or_insert_with(true_now_ns);
             }
-            if let Some(LeaseChange::Expired(_)) = lease {
-                evidence.expired.entry(index).or_insert_with(true_now_ns);
+            if let Some(LeaseChange::Granted(_) | LeaseChange::Expired(_)) = lease {
+                evidence.leased.entry(index).or_insert_with(true_now_ns);
             }
             if let Some(healed) = &mut evidence.healed
                 && healed.committed.is_none()

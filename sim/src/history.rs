@@ -90,6 +90,22 @@ impl Request {
         )
     }
 
+    /// The leases that it names, in order; of a txn, those of every branch.
+    pub fn leases(&self) -> BTreeSet<i64> {
+        let mut leases = BTreeSet::new();
+        match self {
+            Request::Put(put) => leases.extend([put.lease]),
+            Request::Txn(txn) => txn_leases(txn, &mut leases),
+            Request::LeaseGrant(grant) => leases.extend([grant.id]),
+            Request::LeaseRevoke(revoke) => leases.extend([revoke.id]),
+            Request::LeaseKeepAlive(keep_alive) => leases.extend([keep_alive.id]),
+            Request::LeaseTimeToLive(asked) => leases.extend([asked.id]),
+            Request::Range(_) | Request::DeleteRange(_) | Request::Compact(_) | Request::LeaseLeases(_) => {}
+        }
+        leases.remove(&0);
+        leases
+    }
+
     /// Whether a member may answer it from its own applied state, however old: a serializable range, or a txn of
     /// nothing but serializable ranges.
     pub fn is_serializable(&self) -> bool {
@@ -104,6 +120,16 @@ impl Request {
                     })
             }
             _ => false,
+        }
+    }
+}
+
+fn txn_leases(txn: &TxnRequest, leases: &mut BTreeSet<i64>) {
+    for operation in txn.success.iter().chain(&txn.failure) {
+        match &operation.request {
+            Some(request_op::Request::RequestPut(put)) => leases.extend([put.lease]),
+            Some(request_op::Request::RequestTxn(nested)) => txn_leases(nested, leases),
+            Some(request_op::Request::RequestRange(_) | request_op::Request::RequestDeleteRange(_)) | None => {}
         }
     }
 }

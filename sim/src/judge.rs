@@ -102,15 +102,14 @@ fn steady(evidence: &Evidence) -> BTreeSet<u64> {
 /// What the judge of leases has to know beside the history.
 fn circumstances(plan: &Plan, evidence: &Evidence, applied: &[AppliedEntry]) -> lease::Circumstances {
     let election_ms = plan.cluster.election_ms;
-    let (drift_ppm, jumps_ns) = plan.clock_error();
     lease::Circumstances {
         applied: applied.iter().map(|entry| (entry.index, *entry)).collect(),
         unasked: evidence.unasked.clone(),
-        expired: evidence.expired.clone(),
+        leased: evidence.leased.clone(),
         // As the service has it: one and a half election time-outs, in whole seconds.
         ttl_min: (election_ms * 3 / 2).div_ceil(1000) as i64,
         extension_ns: election_ms * 1_000_000,
-        drift_ppm,
-        jumps_ns,
+        drift_ppm: plan.drift_ppm_max(),
+        jumps: evidence.jumps.clone(),
     }
 }

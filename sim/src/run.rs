@@ -172,24 +172,14 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     }
     contenders.rest().await;
     let mut converged = converge::converge(&cluster, &recorder, plan, deadline).await;
-    let mut untold = None;
+    let mut unkept = None;
     if let Ok(members) = &converged
-        && !watchers.is_empty()
         // All may be out, whose disks are damaged.
         && !members.is_empty()
     {
-        let well = members.iter().map(|member| member.node).collect();
-        untold = tell_all(&watchers, well, &cluster, &recorder, plan, deadline).await.err();
-        // The last write belongs to where the members end.
-        converged = converge::converge(&cluster, &recorder, plan, deadline).await;
-    }
-    if let Ok(members) = &converged
-        && !members.is_empty()
-        && let Some(ttl_s) = plan.lease_ttl_max_s()
-    {
-        let outlived = converge::leases_end(&cluster, ttl_s, plan.cluster.election_ms).await;
-        untold = untold.or(outlived.err());
-        // So do the ends of leases.
+        let well: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+        unkept = keep_promises(&cluster, &recorder, plan, &watchers, &contenders, well, deadline).await.err();
+        // What this has changed belongs to where the members end.
         converged = converge::converge(&cluster, &recorder, plan, deadline).await;
     }
     let (watched, contended) = (watchers.finish(), contenders.finish());
@@ -199,7 +189,7 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
         violations.push(violation);
         Vec::new()
     });
-    violations.extend(untold);
+    violations.extend(unkept);
     let virtual_ms = (true_now_ns() - begun) / 1_000_000;
     let history = recorder.take().finish();
     Acted {
@@ -218,18 +208,29 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
     }
 }
 
-/// Has every watcher hear of a last write, at one of the members that are well.
+/// Sees to it that what was promised comes to be, by way of members that are well: leases end, locks and offices are given to who
+/// waits for them, watchers hear of everything.
 ///
 /// # Errors
-/// The judge `watch`: somebody does not, within the limit.
-async fn tell_all(
-    watchers: &Watchers,
-    well: Vec<NodeId>,
+/// The first judge that has waited in vain, whatever else there is.
+async fn keep_promises(
     cluster: &Rc<RefCell<Cluster>>,
     recorder: &Rc<RefCell<Recorder>>,
     plan: &Plan,
+    watchers: &Watchers,
+    contenders: &Contenders,
+    well: Vec<NodeId>,
     limit: Duration,
 ) -> Result<(), Violation> {
+    if let Some(ttl_s) = plan.lease_ttl_max_s() {
+        converge::leases_end(cluster, ttl_s, plan.cluster.election_ms).await?;
+    }
+    let network = cluster.borrow().network.clone();
+    contenders.last_contest(plan, &network, &Rc::new(RefCell::new(well.clone())), limit).await?;
+    if watchers.is_empty() {
+        return Ok(());
+    }
+    // After all else: so they hear of its changes, too.
     watchers.ready(well.clone(), limit).await?;
     match converge::last_write(cluster, recorder, plan, &well, limit).await {
         Some(revision) => watchers.told(revision, limit).await,

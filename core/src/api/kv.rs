@@ -11,7 +11,7 @@ use super::dispatch::OperationId;
 use super::error::ApiError;
 use super::proposals::{Proposals, other_kind};
 use crate::compactor::Compactor;
-use crate::mvcc::{Store, reads_only, validate};
+use crate::mvcc::{Refusal, Store, reads_only, validate};
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
@@ -19,7 +19,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::raft::{NodeId, Raft, Reply, Request};
 use crate::read::{ReadPath, Reads};
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Mutants, Runtime};
 
 /// Range, Put, DeleteRange, Txn and Compact, from this member.
 pub struct KvService<R: Runtime> {
@@ -120,6 +120,12 @@ impl<R: Runtime> Kv for KvService<R> {
         let operation = OperationId::of(&request);
         let request = request.into_inner();
         validate::put(&request).map_err(ApiError::from)?;
+        if R::Mutants::active(Mutant::LeaseUnknownHere)
+            && request.lease != 0
+            && self.store.leases().0.get(request.lease).is_none()
+        {
+            return Err(ApiError::from(Refusal::LeaseNotFound(request.lease)).into());
+        }
         let bytes = request.encoded_len();
         match self.proposals.propose(operation, Request::Put(request), bytes).await? {
             Reply::Put(mut response) => {

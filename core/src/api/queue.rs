@@ -9,6 +9,7 @@
 //! by such a key tells others by its creation revision that it does: a txn that compares it fails once the key is gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft_rt::Select2;
@@ -176,7 +177,11 @@ impl<R: Runtime> Queue<R> {
     }
 
     /// Resolves once something in a range may have changed after a revision.
-    async fn changed(&self, range: &RangeRequest, after: i64) -> Result<(), ApiError> {
+    async fn changed(&self, range: &RangeRequest, mut after: i64) -> Result<(), ApiError> {
+        if R::Mutants::active(Mutant::LockListensLate) {
+            R::sleep(Duration::from_millis(5)).await;
+            after = self.store.revision();
+        }
         let mut subscriber = self.store.subscriber();
         subscriber.subscribe(0, range.key.clone(), range.range_end.clone(), after + 1);
         self.due(&subscriber).await

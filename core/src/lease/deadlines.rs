@@ -16,7 +16,7 @@ use openraft_rt::Instant as _;
 use crate::ids::Term;
 use crate::mvcc::{Lease, Store};
 use crate::raft::LeaseRest;
-use crate::runtime::{LeaseChange, Runtime};
+use crate::runtime::{LeaseChange, Mutant, Mutants, Runtime};
 use crate::watermark::Watermark;
 
 /// The deadlines of one member's tenure, if it has one. Clones are the same.
@@ -123,7 +123,7 @@ impl<R: Runtime> Deadlines<R> {
         // Under the lock, so that what is applied meanwhile is followed afterwards.
         let (leases, _) = store.leases();
         let now = R::Instant::now();
-        for (id, lease) in leases.iter() {
+        for (id, lease) in leases.iter().filter(|_| !R::Mutants::active(Mutant::LeaseNotTakenUp)) {
             tenure.keep(id, lease, now, now + time(lease));
         }
         *held = Some(tenure);

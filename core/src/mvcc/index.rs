@@ -78,15 +78,25 @@ impl Index {
 
     /// Forgets what only reads before `main` could need. Returns the revisions of the rows to delete, ascending.
     pub(crate) fn compact(&mut self, main: i64) -> Vec<Revision> {
-        let (mut garbage, planted) = (Vec::new(), self.planted);
+        let mut garbage = Vec::new();
         self.keys.retain(|_, history| {
             history.compact(main, &mut garbage);
-            if planted.active(Mutant::TombstoneDropped) || planted.active(Mutant::RevisionFromRows) {
-                history.compact_end(main, &mut garbage);
-            }
             !history.is_empty()
         });
+        if self.planted.active(Mutant::TombstoneDropped) {
+            garbage.extend(self.compact_ends(main));
+        }
         garbage.sort_unstable();
+        garbage
+    }
+
+    /// Forgets the deletions at exactly `main`, too: a planted bug.
+    pub(crate) fn compact_ends(&mut self, main: i64) -> Vec<Revision> {
+        let mut garbage = Vec::new();
+        self.keys.retain(|_, history| {
+            history.compact_end(main, &mut garbage);
+            !history.is_empty()
+        });
         garbage
     }
 

@@ -1,6 +1,6 @@
 //! From a folder to a store: makes the file if there is none, and derives everything else from its rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::batch::attach;
 use super::error::StoreError;
 use super::index::Index;
 use super::leases::Leases;
-use super::revision::{NEVER_COMPACTED, Revision};
+use super::revision::{FIRST_REVISION, NEVER_COMPACTED, Revision};
 use super::store::{
     FINISHED_COMPACTION_NAME, FORMAT, FORMAT_NAME, LEASES, META, Meta, OTHERS, Options, STATE_NAME, State, View,
     Writer, decode_lease, stored_bytes, write_fresh,
@@ -54,13 +54,13 @@ pub(crate) async fn recover<D: Disk>(disk: &D, dir: &str, options: Options) -> R
     let Loaded { mut state, finished_compaction, meta } = load_meta(&db, &backend)?;
     let mut leases = load_leases(&db, &backend)?;
     let (mut index, row_bytes) = load_index(&view, &backend, &state, &mut leases, options.planted)?;
-    if options.planted.active(Mutant::RevisionFromRows)
-        && let Some(last) = index.kept_up_to(state.revision).last()
-    {
-        state.revision = last.main;
-    }
     // A compaction may have been cut short; its deletions are found again.
-    let garbage = index.compact(state.compact_revision).into();
+    let mut garbage: VecDeque<_> = index.compact(state.compact_revision).into();
+    if options.planted.active(Mutant::RevisionFromRows) && state.compact_revision == state.revision {
+        garbage.extend(index.compact_ends(state.revision));
+        state.revision = index.kept_up_to(state.revision).last().map_or(FIRST_REVISION, |last| last.main);
+        state.compact_revision = state.revision;
+    }
     let writer = Writer { garbage, finished_compaction, dirty: false, unsettled: None };
     Ok(Recovered { db, backend, view, index, state, leases, meta, writer, row_bytes })
 }

@@ -58,6 +58,8 @@ pub enum Mutant {
     RevisionFromRows,
     /// A snapshot that is installed leaves the index of the keys as it was (etcd #14571).
     IndexNotRebuilt,
+    /// A member refuses a put with a lease that it does not know itself, yet.
+    LeaseUnknownHere,
     /// The keys of a lease that ends are deleted under a revision each.
     LeaseKeysOneByOne,
     /// A store that is opened does not know which keys go with which lease (etcd #14571).
@@ -68,17 +70,21 @@ pub enum Mutant {
     LeaseRenewedByDeposed,
     /// What was noted of a lease is not taken back when it is renewed.
     LeaseRestKept,
+    /// A new leader ends only the leases that were granted since.
+    LeaseNotTakenUp,
     /// A leader that was deposed has its decision that a lease has ended carried out by the next one (etcd #15247).
     LeaseRevokedLate,
     /// Whoever waits for a lock waits for the one before it, and looks at nobody else.
     LockTurnEarly,
     /// Whoever has waited for a lock gets it, whatever has become of its place.
     LockWithoutPlace,
+    /// Whoever waits for a lock, or for a leader, begins to listen a moment after it has looked.
+    LockListensLate,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 32] = [
+    pub const ALL: [Mutant; 35] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -103,14 +109,17 @@ impl Mutant {
         Mutant::TombstoneNotRestored,
         Mutant::RevisionFromRows,
         Mutant::IndexNotRebuilt,
+        Mutant::LeaseUnknownHere,
         Mutant::LeaseKeysOneByOne,
         Mutant::LeaseKeysForgotten,
         Mutant::LeaseNotExtended,
         Mutant::LeaseRenewedByDeposed,
         Mutant::LeaseRestKept,
+        Mutant::LeaseNotTakenUp,
         Mutant::LeaseRevokedLate,
         Mutant::LockTurnEarly,
         Mutant::LockWithoutPlace,
+        Mutant::LockListensLate,
     ];
 
     /// The name used on the command line and in plans.
@@ -140,14 +149,17 @@ impl Mutant {
             Mutant::TombstoneNotRestored => "tombstone-not-restored",
             Mutant::RevisionFromRows => "revision-from-rows",
             Mutant::IndexNotRebuilt => "index-not-rebuilt",
+            Mutant::LeaseUnknownHere => "lease-unknown-here",
             Mutant::LeaseKeysOneByOne => "lease-keys-one-by-one",
             Mutant::LeaseKeysForgotten => "lease-keys-forgotten",
             Mutant::LeaseNotExtended => "lease-not-extended",
             Mutant::LeaseRenewedByDeposed => "lease-renewed-by-deposed",
             Mutant::LeaseRestKept => "lease-rest-kept",
+            Mutant::LeaseNotTakenUp => "lease-not-taken-up",
             Mutant::LeaseRevokedLate => "lease-revoked-late",
             Mutant::LockTurnEarly => "lock-turn-early",
             Mutant::LockWithoutPlace => "lock-without-place",
+            Mutant::LockListensLate => "lock-listens-late",
         }
     }
 
@@ -178,14 +190,17 @@ impl Mutant {
             Mutant::TombstoneNotRestored => "a restarted member does not know the deletions of keys that are gone",
             Mutant::RevisionFromRows => "a restarted member takes its revision from what compaction has left",
             Mutant::IndexNotRebuilt => "a snapshot that is installed leaves the index as it was",
+            Mutant::LeaseUnknownHere => "a member that lags refuses to put with a lease that there is",
             Mutant::LeaseKeysOneByOne => "the keys of a lease go one after the other",
             Mutant::LeaseKeysForgotten => "a restarted member does not know the keys of its leases",
             Mutant::LeaseNotExtended => "a new leader lets leases end at once",
             Mutant::LeaseRenewedByDeposed => "a deposed leader renews leases",
             Mutant::LeaseRestKept => "a new leader counts on from what was noted before a renewal",
+            Mutant::LeaseNotTakenUp => "a new leader does not end the leases that there were before it",
             Mutant::LeaseRevokedLate => "a deposed leader ends a lease that was renewed since",
             Mutant::LockTurnEarly => "a lock goes to the third when the second gives up",
             Mutant::LockWithoutPlace => "a lock is given to one whose lease has ended",
+            Mutant::LockListensLate => "whoever waits for a lock may miss that it was given up",
         }
     }
 }

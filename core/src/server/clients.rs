@@ -96,11 +96,7 @@ impl Front {
         }
         let mut server = auto::Builder::new(Tasks::<TokioRuntime>::default());
         // As in `grpc::serve_connection`, which a socket that speaks both protocols cannot use.
-        server
-            .http2()
-            .max_concurrent_streams(u32::MAX)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
-            .auto_date_header(false);
+        server.http2().max_concurrent_streams(u32::MAX).max_send_buf_size(SEND_BUFFER_BYTES).auto_date_header(false);
         server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let stop = self.stop.clone();
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), self));

@@ -1,4 +1,4 @@
-//! `mutants`: planted bugs, and which judge notices each.
+//! `mutants`: planted bugs, and which judges notice each.
 //!
 //! A judge that never fails proves nothing. Each bug is tried with the ordinary scenarios, in turn and seed after seed,
 //! so that none is favoured. A violation counts only if the same plan without the bug has none: otherwise it tells of
@@ -67,11 +67,13 @@ pub(crate) fn mutants(
     })
 }
 
-/// The first violation that a planted bug caused.
+/// The first run in which a planted bug caused a violation.
 struct Kill {
     scenario: String,
     seed: u64,
-    judge: &'static str,
+    /// Whoever noticed, the one that looks deepest first.
+    judges: Vec<&'static str>,
+    /// What the first of them says.
     message: String,
     replay: String,
 }
@@ -115,7 +117,7 @@ impl Trial {
         self.kill = Some(Kill {
             scenario: run.plan.scenario.clone(),
             seed: run.plan.seed,
-            judge: violation.judge,
+            judges: run.outcome.violations.iter().map(|violation| violation.judge).collect(),
             message: violation.message.clone(),
             replay: record::replay(&run.plan.scenario, run.plan.seed, Some(self.mutant.name())),
         });
@@ -131,7 +133,7 @@ impl Trial {
         let record = MutantRecord {
             mutant: self.mutant.name(),
             killed: kill.is_some(),
-            judge: kill.map(|kill| kill.judge),
+            judges: kill.map_or(&[], |kill| &kill.judges),
             message: kill.map(|kill| kill.message.as_str()),
             scenario: kill.map(|kill| kill.scenario.as_str()),
             seed: kill.map(|kill| kill.seed),
@@ -149,13 +151,13 @@ impl Trial {
 fn print(trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["planted bug", "verdict", "judge", "scenario", "seed", "seeds tried", "cpu"]);
+    table.set_header(["planted bug", "verdict", "judges", "scenario", "seed", "seeds tried", "cpu"]);
     for trial in trials {
         let kill = trial.kill.as_ref();
         table.add_row([
             trial.mutant.name().to_owned(),
             trial.verdict().to_owned(),
-            kill.map(|kill| kill.judge.to_owned()).unwrap_or_default(),
+            kill.map(|kill| kill.judges.join(", ")).unwrap_or_default(),
             kill.map(|kill| kill.scenario.clone()).unwrap_or_default(),
             kill.map(|kill| kill.seed.to_string()).unwrap_or_default(),
             trial.seeds.to_string(),
@@ -167,7 +169,7 @@ fn print(trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out, "{table}")?;
     for kill in trials.iter().filter_map(|trial| trial.kill.as_ref()) {
-        writeln!(out, "\n{}: {}\n  replay: {}", kill.judge, kill.message, kill.replay)?;
+        writeln!(out, "\n{}: {}\n  replay: {}", kill.judges.join(", "), kill.message, kill.replay)?;
     }
     let disputed = trials.iter().map(|trial| trial.disputed).sum::<u64>();
     if disputed > 0 {
@@ -239,7 +241,7 @@ mod tests {
         for threads in [1, 8] {
             let trial = trial(third, threads);
             let kill = trial.kill.as_ref().expect("killed");
-            assert_eq!((kill.scenario.as_str(), kill.seed, kill.judge), ("fsync-delay", 1, "durability"));
+            assert_eq!((kill.scenario.as_str(), kill.seed, &kill.judges[..]), ("fsync-delay", 1, &["durability"][..]));
             // All scenarios of seed 0, then up to the third of seed 1.
             assert_eq!(trial.seeds, CATALOGUE.len() as u64 + 3);
             assert_eq!(kill.replay, "cargo run --release -- replay fsync-delay 1 --mutant ack-before-fsync");

@@ -13,7 +13,10 @@
 //! 1. Whoever is told that it has a lock holds it at the revision of the answer; whoever is told of an office holds it at some
 //!    revision from the creation of its key on.
 //! 2. A change that was made under a fence was made by the holder, at the revision before it; so no two holders' changes mix.
-//! 3. An observer is told of holders only, each as it was, in their order, and never twice of the same.
+//! 3. An observer is told of holders only, each as it was, in their order, and never twice of the same. Nor is anybody told that
+//!    there is no holder, or that it is not the holder, unless it was so.
+//!
+//! That a lock is given in the end, and an observer told, is for the [last contest](crate::contend) to see.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +27,7 @@ use seedbed_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use seedbed_proto::mvccpb::KeyValue;
 
 use super::past;
-use crate::contend::{ContendLog, Held, Kind, Observed};
+use crate::contend::{ContendLog, Held, Kind, Observed, Vacant};
 use crate::history::History;
 use crate::model::Kv;
 use crate::outcome::Violation;
@@ -42,12 +45,13 @@ pub fn check<'a>(
     reached: &BTreeMap<i64, u64>,
     log: &ContendLog,
 ) -> Result<(), Violation> {
-    if log.held.is_empty() && log.observed.is_empty() {
+    if *log == ContendLog::default() {
         return Ok(());
     }
     let past = Past { kv: past::led_by(JUDGE, history, entries)?, reached };
     log.held.iter().try_for_each(|held| past.held(held))?;
-    log.observed.iter().try_for_each(|observed| past.observed(observed))
+    log.observed.iter().try_for_each(|observed| past.observed(observed))?;
+    log.vacant.iter().try_for_each(|vacant| past.vacant(vacant))
 }
 
 /// Every state that the store has had.
@@ -106,6 +110,16 @@ impl Past<'_> {
             }
             _ => {}
         }
+        for told in &held.disowned {
+            // Once it is gone it does not come back as it was created.
+            let upto = self.upto(*told);
+            if self.pair(&held.key, upto).is_some_and(|kv| kv.create_revision == *revision) {
+                return Err(violation(format!(
+                    "disowned: \"{key}\" of revision {revision} was told that it does not lead \"{name}\", and is there at \
+                     revision {upto}"
+                )));
+            }
+        }
         for attempt in &held.attempts {
             let made = self.pair(&attempt.key, attempt.revision);
             let made = made.is_some_and(|kv| kv.mod_revision == attempt.revision && kv.value == attempt.value);
@@ -129,6 +143,16 @@ impl Past<'_> {
             }
         }
         Ok(())
+    }
+
+    fn vacant(&self, vacant: &Vacant) -> Result<(), Violation> {
+        let Vacant { name, asked, told } = vacant;
+        let [from, upto] = [self.upto(*asked), self.upto(*told)];
+        if (from..=upto).any(|revision| self.holder(name, revision).is_none()) {
+            return Ok(());
+        }
+        let name = name.escape_ascii();
+        Err(violation(format!("somebody was told that nobody leads \"{name}\", from revision {from} to {upto}")))
     }
 
     fn observed(&self, observed: &Observed) -> Result<(), Violation> {
@@ -200,7 +224,7 @@ mod tests {
         let attempt =
             |revision: &i64| Attempt { revision: *revision, made: true, key: "fenced".into(), value: value.into() };
         let attempts = made.iter().map(attempt).collect();
-        Held { kind, name: "n".into(), key: key.into(), revision, told: 9, attempts }
+        Held { kind, name: "n".into(), key: key.into(), revision, told: 9, attempts, disowned: Vec::new() }
     }
 
     fn judged(log: ContendLog) -> Result<(), String> {
@@ -256,6 +280,27 @@ mod tests {
         assert!(written("n/2", "by one", 4, true).unwrap_err().contains("no fence"));
         assert!(written("n/1", "lost", 4, true).unwrap_err().contains("was made: false"));
         assert!(written("n/2", "refused", 5, false).unwrap_err().contains("kept out"));
+    }
+
+    #[test]
+    fn whoever_is_told_wrongly_that_it_does_not_lead_is_noticed() {
+        let disowned = |key, revision, told| {
+            holders(vec![Held { disowned: vec![told], ..held(Kind::Office, key, revision, &[]) }])
+        };
+        disowned("n/1", 2, 5).unwrap();
+        assert!(disowned("n/1", 2, 4).unwrap_err().contains("disowned"));
+        assert!(disowned("n/2", 3, 9).unwrap_err().contains("is there at revision 6"));
+    }
+
+    #[test]
+    fn whoever_is_told_wrongly_that_nobody_leads_is_noticed() {
+        let vacant = |name: &'static str, asked, told| {
+            judged(ContendLog { vacant: vec![Vacant { name: name.into(), asked, told }], ..ContendLog::default() })
+        };
+        vacant("other", 4, 5).unwrap();
+        // Nothing has happened at 1, and by 2 there is one.
+        vacant("n", 1, 2).unwrap();
+        assert!(vacant("n", 2, 6).unwrap_err().contains("nobody leads \"n\", from revision 2 to 6"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! Refusals that follow from the request alone: a request with a fault is refused for it, and no other is.
+//! Refusals that follow from the request alone: a request with a fault is refused for it, and no other is; and what is no
+//! reason to refuse such a request in any state of the store is none.
 //!
-//! Refusals that depend on the state (compacted, a future revision, a key that does not exist) are
-//! [linearizability](super::linearizable)'s.
+//! Whether the store was in such a state is for [linearizability](super::linearizable) to say (compacted, a future revision, a key
+//! that does not exist), and for the judge of [leases](super::lease).
 
 use tonic::Code;
 
 use crate::history::{History, Operation, Outcome};
-use crate::model::{Fault, Refusal};
+use crate::model::{Fault, Refusal, Refusals};
 use crate::outcome::Violation;
 
 const JUDGE: &str = "refusal";
@@ -27,8 +28,10 @@ fn judge(operation: &Operation) -> Result<(), Violation> {
         (Outcome::Failed { .. }, Some(fault)) => {
             Err(violation(operation, &format!("that is not what is wrong with it: {fault:?}")))
         }
-        (Outcome::Failed { code, message }, None) if Refusal::of(*code, message).is_some() => Ok(()),
-        (Outcome::Failed { .. }, None) => Err(violation(operation, "nothing in the request is a reason for that")),
+        (Outcome::Failed { code, message }, None) => match Refusal::of(*code, message) {
+            Some(reason) if Refusals::possible(&operation.request).contains(reason) => Ok(()),
+            _ => Err(violation(operation, "nothing in the request is a reason for that")),
+        },
     }
 }
 
@@ -39,6 +42,7 @@ fn violation(operation: &Operation, what: &str) -> Violation {
 #[cfg(test)]
 mod tests {
     use seedbed_proto::etcdserverpb::{
+        LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
         PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, request_op,
     };
 
@@ -73,6 +77,43 @@ mod tests {
         let answered = Outcome::Ok(Response::Txn(TxnResponse::default()));
         assert!(judged(txn(["a", "a"]), answered.clone()).unwrap_err().contains("had to be refused"));
         judged(txn(["a", "b"]), answered).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_reason_for_such_a_request_in_any_state_is_none() {
+        use Refusal::{Compacted, KeyNotFound, LeaseExists, LeaseNotFound};
+        let put = |put: PutRequest| Request::Put(PutRequest { key: "k".into(), ..put });
+        let range = |revision| Request::Range(RangeRequest { key: "k".into(), revision, ..RangeRequest::default() });
+        let in_txn = |request| {
+            let nested = TxnRequest { failure: vec![RequestOp { request: Some(request) }], ..TxnRequest::default() };
+            let nested = RequestOp { request: Some(request_op::Request::RequestTxn(nested)) };
+            Request::Txn(TxnRequest { success: vec![nested], ..TxnRequest::default() })
+        };
+        let leased = PutRequest { key: "k".into(), lease: 7, ..PutRequest::default() };
+        let grant = |id| Request::LeaseGrant(LeaseGrantRequest { id, ttl: 5 });
+        let plain = put(PutRequest::default());
+        for (request, possible, impossible) in [
+            (put(leased.clone()), &[LeaseNotFound][..], &[LeaseExists, KeyNotFound][..]),
+            (put(PutRequest { ignore_value: true, ..PutRequest::default() }), &[KeyNotFound], &[LeaseNotFound]),
+            (plain, &[], &Refusal::ALL),
+            (range(0), &[], &Refusal::ALL),
+            (range(5), &[Compacted], &[KeyNotFound]),
+            (in_txn(request_op::Request::RequestPut(leased)), &[LeaseNotFound], &[KeyNotFound, Compacted]),
+            (grant(7), &[LeaseExists], &[LeaseNotFound]),
+            (grant(0), &[], &Refusal::ALL),
+            (Request::LeaseRevoke(LeaseRevokeRequest { id: 7 }), &[LeaseNotFound], &[LeaseExists]),
+            (Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: 7 }), &[], &Refusal::ALL),
+            (Request::LeaseTimeToLive(LeaseTimeToLiveRequest { id: 7, keys: true }), &[], &Refusal::ALL),
+            (Request::LeaseLeases(LeaseLeasesRequest {}), &[], &Refusal::ALL),
+        ] {
+            for refusal in possible {
+                judged(request.clone(), refusal.outcome()).unwrap();
+            }
+            for refusal in impossible {
+                let message = judged(request.clone(), refusal.outcome()).unwrap_err();
+                assert!(message.contains("nothing in the request is a reason"), "{message}");
+            }
+        }
     }
 
     #[test]

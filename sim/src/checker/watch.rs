@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
+use prost::Message;
 use seedbed_core::runtime::AppliedEntry;
 use seedbed_proto::etcdserverpb::watch_create_request::FilterType;
 use seedbed_proto::etcdserverpb::watch_request::RequestUnion;
@@ -46,7 +47,8 @@ pub fn check<'a>(
         return Ok(());
     }
     let past = Past::of(history, entries)?;
-    log.streams.iter().try_for_each(|stream| Listening::new(&past, steady, stream).follow())
+    let fragment_bytes = log.fragment_bytes;
+    log.streams.iter().try_for_each(|stream| Listening::new(&past, steady, stream, fragment_bytes).follow())
 }
 
 /// Everything that happened.
@@ -147,10 +149,12 @@ struct Listening<'a> {
     watches: BTreeMap<i64, Watch>,
     /// The parts of a response that is told in fragments.
     parts: Option<(i64, Vec<Event>)>,
+    /// Beyond how many bytes several events are told in fragments.
+    fragment_bytes: u64,
 }
 
 impl<'a> Listening<'a> {
-    fn new(past: &'a Past, steady: &BTreeSet<u64>, stream: &'a StreamLog) -> Self {
+    fn new(past: &'a Past, steady: &BTreeSet<u64>, stream: &'a StreamLog, fragment_bytes: u64) -> Self {
         let (asked, watches) = (VecDeque::new(), BTreeMap::new());
         Listening {
             past,
@@ -161,6 +165,7 @@ impl<'a> Listening<'a> {
             progress_asked: 0,
             watches,
             parts: None,
+            fragment_bytes,
         }
     }
 
@@ -301,6 +306,10 @@ impl<'a> Listening<'a> {
         self.ensure(!told.fragment || watch.request.fragment, "a fragment that was not asked for", || {
             format!("{watch}")
         })?;
+        let whole = told.events.len() > 1 && told.encoded_len() as u64 > self.fragment_bytes;
+        self.ensure(!(whole && watch.request.fragment), "not told in fragments", || {
+            format!("{watch}: {} events in {} bytes", told.events.len(), told.encoded_len())
+        })?;
         let mut events = self.parts.take().map_or(Vec::new(), |(_, parts)| parts);
         events.extend(told.events.iter().cloned());
         if told.fragment {
@@ -418,7 +427,7 @@ mod tests {
     fn judged(words: Vec<Heard>) -> Result<(), String> {
         let (history, entries) = past();
         let words = words.into_iter().map(|heard| Word { at: 1_500_000, heard }).collect();
-        let log = WatchLog { streams: vec![StreamLog { watcher: 2, member: 3, words }] };
+        let log = WatchLog { streams: vec![StreamLog { watcher: 2, member: 3, words }], fragment_bytes: 60 };
         check(&history, &entries, &BTreeSet::from([3]), &log).map_err(|violation| violation.message)
     }
 
@@ -599,6 +608,8 @@ mod tests {
         let parted = judged(words(vec![fragment(&story()[..2]), progress(-1, 5)])).expect_err("something between");
         assert!(parted.starts_with("fragments are parted"), "{parted}");
         assert_eq!(claim(vec![fragment(&story()[..2])]), "a fragment that was not asked for");
+        let in_one = judged(words(vec![events(0, &story())])).expect_err("larger than a response is to be");
+        assert!(in_one.starts_with("not told in fragments"), "{in_one}");
     }
 
     #[test]

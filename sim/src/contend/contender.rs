@@ -31,21 +31,21 @@ const BACKOFF_MS: [u64; 2] = [10, 200];
 const WAIT_MS: [u64; 2] = [200, 4_000];
 
 pub(super) struct Contender {
-    seat: Seat,
+    pub(super) seat: Seat,
     plan: ContendPlan,
     log: Rc<RefCell<ContendLog>>,
 }
 
 /// What was won.
-struct Won {
+pub(super) struct Won {
     place: usize,
-    key: Bytes,
-    leader: Option<LeaderKey>,
+    pub(super) key: Bytes,
+    pub(super) leader: Option<LeaderKey>,
     lease: i64,
 }
 
 /// An answer that did not come, or says that something is not so: it begins again.
-struct Failed;
+pub(super) struct Failed;
 
 impl Contender {
     pub(super) fn new(seat: Seat, plan: ContendPlan, log: Rc<RefCell<ContendLog>>) -> Self {
@@ -71,12 +71,8 @@ impl Contender {
         let name = Bytes::from(format!("n{}", self.seat.rng.between(1, u64::from(self.plan.names))));
         let [least, most] = WAIT_MS;
         let wait = Duration::from_millis(self.seat.rng.between(least, most));
-        let won = if self.seat.rng.chance(500) {
-            timeout(wait, self.lock(channel, name, granted.id)).await
-        } else {
-            timeout(wait, self.campaign(channel, name, granted.id)).await
-        };
-        let Ok(Ok(won)) = won else {
+        let kind = if self.seat.rng.chance(500) { Kind::Lock } else { Kind::Office };
+        let Ok(Ok(won)) = timeout(wait, self.take(kind, channel, name, granted.id)).await else {
             // Whoever gives up may leave its lease behind.
             if self.seat.rng.chance(300) {
                 let _ = answer(leases.lease_revoke(LeaseRevokeRequest { id: granted.id })).await;
@@ -91,6 +87,14 @@ impl Contender {
             _ => {}
         }
         worked
+    }
+
+    /// Waits until it has it, for as long as it takes.
+    pub(super) async fn take(&mut self, kind: Kind, channel: &Channel, name: Bytes, lease: i64) -> Result<Won, Failed> {
+        match kind {
+            Kind::Lock => self.lock(channel, name, lease).await,
+            Kind::Office => self.campaign(channel, name, lease).await,
+        }
     }
 
     async fn lock(&mut self, channel: &Channel, name: Bytes, lease: i64) -> Result<Won, Failed> {
@@ -112,7 +116,15 @@ impl Contender {
     fn won(&self, kind: Kind, name: Bytes, key: Bytes, revision: i64, leader: Option<LeaderKey>, lease: i64) -> Won {
         trace::record("held", &[u64::from(self.seat.client), revision as u64, trace::digest(&key)]);
         let mut log = self.log.borrow_mut();
-        let held = Held { kind, name, key: key.clone(), revision, told: true_now_ns(), attempts: Vec::new() };
+        let held = Held {
+            kind,
+            name,
+            key: key.clone(),
+            revision,
+            told: true_now_ns(),
+            attempts: Vec::new(),
+            disowned: Vec::new(),
+        };
         log.held.push(held);
         Won { place: log.held.len() - 1, key, leader, lease }
     }
@@ -121,7 +133,7 @@ impl Contender {
     async fn work(&mut self, channel: &Channel, won: &Won) -> Result<(), Failed> {
         for _ in 0..self.seat.rng.between(0, 4) {
             let attempt = match &won.leader {
-                Some(leader) if self.seat.rng.chance(500) => self.proclaim(channel, leader).await?,
+                Some(leader) if self.seat.rng.chance(500) => self.proclaim(channel, won, leader).await?,
                 _ => self.write(channel, won).await?,
             };
             self.log.borrow_mut().held[won.place].attempts.extend(attempt);
@@ -154,7 +166,8 @@ impl Contender {
         Ok(Some(Attempt { revision, made: answered.succeeded, key, value }))
     }
 
-    async fn proclaim(&mut self, channel: &Channel, leader: &LeaderKey) -> Result<Option<Attempt>, Failed> {
+    /// Puts another value to what it holds. Nothing, if it is told that it does not hold it.
+    async fn proclaim(&mut self, channel: &Channel, won: &Won, leader: &LeaderKey) -> Result<Option<Attempt>, Failed> {
         let value = self.value();
         let request = ProclaimRequest { leader: Some(leader.clone()), value: value.clone() };
         match timeout(PATIENCE, ElectionClient::new(channel.clone()).proclaim(request)).await {
@@ -162,12 +175,15 @@ impl Contender {
                 let revision = answered.into_inner().header.map_or(0, |header| header.revision);
                 Ok(Some(Attempt { revision, made: true, key: leader.key.clone(), value }))
             }
-            Ok(Err(status)) if status.message() == "election: not leader" => Ok(None),
+            Ok(Err(status)) if status.message() == "election: not leader" => {
+                self.log.borrow_mut().held[won.place].disowned.push(true_now_ns());
+                Ok(None)
+            }
             _ => Err(Failed),
         }
     }
 
-    async fn release(&mut self, channel: &Channel, won: &Won) -> Result<(), Failed> {
+    pub(super) async fn release(&self, channel: &Channel, won: &Won) -> Result<(), Failed> {
         match &won.leader {
             Some(leader) => {
                 let request = ResignRequest { leader: Some(leader.clone()) };
@@ -186,7 +202,9 @@ impl Contender {
     }
 }
 
-async fn answer<T>(asking: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T, Failed> {
+pub(super) async fn answer<T>(
+    asking: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Failed> {
     match timeout(PATIENCE, asking).await {
         Ok(Ok(answered)) => Ok(answered.into_inner()),
         _ => Err(Failed),

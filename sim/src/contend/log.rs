@@ -28,6 +28,8 @@ pub struct Held {
     pub told: u64,
     /// What it has tried since.
     pub attempts: Vec<Attempt>,
+    /// When it was told that it does not hold it any more, in virtual nanoseconds.
+    pub disowned: Vec<u64>,
 }
 
 /// A change under the fence of a lock or an office.
@@ -52,13 +54,26 @@ pub struct Observed {
     pub told: Vec<(i64, KeyValue)>,
 }
 
+/// Somebody who asked who holds an office was told that nobody does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vacant {
+    /// The name of the office.
+    pub name: Bytes,
+    /// When it was asked, in virtual nanoseconds,
+    pub asked: u64,
+    /// and when it was told.
+    pub told: u64,
+}
+
 /// Everything of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContendLog {
     /// In the order in which it was told.
     pub held: Vec<Held>,
-    /// In the order in which streams were opened.
+    /// In the order in which streams were opened; a question who leads is a stream with one answer.
     pub observed: Vec<Observed>,
+    /// In the order in which it was told.
+    pub vacant: Vec<Vacant>,
 }
 
 /// How much there was of it.
@@ -74,6 +89,10 @@ pub struct ContendCounts {
     pub kept_out: u64,
     /// What observers were told.
     pub observed: u64,
+    /// How often whoever thought that it held an office was told that it does not.
+    pub disowned: u64,
+    /// How often whoever asked was told that nobody holds an office.
+    pub vacant: u64,
 }
 
 impl ContendLog {
@@ -88,6 +107,8 @@ impl ContendLog {
             fenced: attempts(true) as u64,
             kept_out: attempts(false) as u64,
             observed: self.observed.iter().map(|observed| observed.told.len() as u64).sum(),
+            disowned: self.held.iter().map(|held| held.disowned.len() as u64).sum(),
+            vacant: self.vacant.len() as u64,
         }
     }
 }

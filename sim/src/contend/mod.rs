@@ -4,8 +4,11 @@
 //!   contender   grant a lease ─ lock, or campaign ─ write under the fence, as long as it may ─ unlock, resign, or forget it
 //!   observer    ══ who holds the office ══
 //! ```
+//!
+//! In the end, when everything is well, there is a [last contest](last).
 
 mod contender;
+mod last;
 mod log;
 mod observer;
 
@@ -20,11 +23,13 @@ use rand_pcg::Pcg64;
 use seedbed_core::grpc::Channel;
 
 use self::contender::Contender;
-pub use self::log::{Attempt, ContendCounts, ContendLog, Held, Kind, Observed};
+use self::last::LastContest;
+pub use self::log::{Attempt, ContendCounts, ContendLog, Held, Kind, Observed, Vacant};
 use self::observer::Observer;
 use crate::client::Role;
 use crate::cluster::Roster;
 use crate::network::Network;
+use crate::outcome::Violation;
 use crate::plan::Plan;
 use crate::rng::{self, Draw as _};
 use crate::runtime::{MadsimRuntime, create_node};
@@ -46,14 +51,7 @@ impl Contenders {
         let (log, over) = (Rc::new(RefCell::new(ContendLog::default())), Rc::new(Cell::new(false)));
         let (mut contending, mut observing) = (Vec::new(), Vec::new());
         if let Some(contend) = plan.contend {
-            let seat = |nth: u32| Seat {
-                client: Role::Contender { nth }.number(&plan.workload),
-                rng: rng::stream(plan.seed, "contender", u64::from(nth)),
-                network: network.clone(),
-                roster: roster.clone(),
-                home: create_node(&format!("x{nth}")),
-                over: over.clone(),
-            };
+            let seat = |nth| seat(nth, plan, network, roster, &over);
             for nth in 0..contend.contenders {
                 let contender = Contender::new(seat(nth), contend, log.clone());
                 contending.push(madsim::task::spawn_local(contender.run()));
@@ -74,10 +72,47 @@ impl Contenders {
         }
     }
 
+    /// Has a lock and an office pass from one to the next, by way of members that are well, where anything is contended for.
+    ///
+    /// # Errors
+    /// The judge `fencing`: somebody waits still after the limit.
+    pub async fn last_contest(
+        &self,
+        plan: &Plan,
+        network: &Network,
+        members: &Roster,
+        limit: Duration,
+    ) -> Result<(), Violation> {
+        let Some(contend) = plan.contend else { return Ok(()) };
+        let earlier = contend.contenders + contend.observers;
+        let seat = |nth| seat(earlier + nth, plan, network, members, &self.over);
+        let contender = |nth| Contender::new(seat(nth), contend, self.log.clone());
+        let mut contest = LastContest {
+            first: contender(0),
+            second: contender(1),
+            observer: seat(2),
+            log: self.log.clone(),
+            names: contend.names,
+            ttl_s: contend.ttl_s[1],
+        };
+        contest.run(limit).await
+    }
+
     /// Ends the observers. What all of them have been told.
     pub fn finish(self) -> ContendLog {
         self.observing.iter().for_each(madsim::task::JoinHandle::abort);
         self.log.take()
+    }
+}
+
+fn seat(nth: u32, plan: &Plan, network: &Network, roster: &Roster, over: &Rc<Cell<bool>>) -> Seat {
+    Seat {
+        client: Role::Contender { nth }.number(&plan.workload),
+        rng: rng::stream(plan.seed, "contender", u64::from(nth)),
+        network: network.clone(),
+        roster: roster.clone(),
+        home: create_node(&format!("x{nth}")),
+        over: over.clone(),
     }
 }
 

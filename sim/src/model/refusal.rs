@@ -2,9 +2,10 @@
 
 use std::ops::BitOrAssign;
 
+use seedbed_proto::etcdserverpb::{LeaseGrantRequest, PutRequest, RangeRequest, TxnRequest, request_op};
 use tonic::Code;
 
-use crate::history::Outcome;
+use crate::history::{Outcome, Request};
 
 /// A reason to refuse a request that depends on the store's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,23 @@ impl Refusals {
         self.0.contains(&Some(refusal))
     }
 
+    /// Those that there can be for a request, in whichever state the store is.
+    pub fn possible(request: &Request) -> Refusals {
+        match request {
+            Request::Range(range) => of_range(range),
+            Request::Put(put) => of_put(put),
+            Request::Txn(txn) => of_txn(txn),
+            Request::Compact(_) => [Refusal::Compacted, Refusal::FutureRevision].into_iter().collect(),
+            // It asks for no number that there could be already.
+            Request::LeaseGrant(LeaseGrantRequest { id: 0, .. }) => Refusals::NONE,
+            Request::LeaseGrant(_) => Refusal::LeaseExists.into(),
+            Request::LeaseRevoke(_) => Refusal::LeaseNotFound.into(),
+            // That there is no such lease is an answer to these.
+            Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) => Refusals::NONE,
+            Request::DeleteRange(_) | Request::LeaseLeases(_) => Refusals::NONE,
+        }
+    }
+
     /// Those for which a store must refuse, whichever leases there are.
     pub fn compelling(self) -> Refusals {
         self.iter().filter(|refusal| !matches!(refusal, Refusal::LeaseNotFound | Refusal::LeaseExists)).collect()
@@ -88,6 +106,29 @@ impl Refusals {
     pub fn iter(self) -> impl Iterator<Item = Refusal> {
         self.0.into_iter().flatten()
     }
+}
+
+fn of_range(range: &RangeRequest) -> Refusals {
+    let reasons = [Refusal::Compacted, Refusal::FutureRevision];
+    reasons.into_iter().filter(|_| range.revision > 0).collect()
+}
+
+fn of_put(put: &PutRequest) -> Refusals {
+    let key = (put.ignore_value || put.ignore_lease).then_some(Refusal::KeyNotFound);
+    key.into_iter().chain((put.lease != 0).then_some(Refusal::LeaseNotFound)).collect()
+}
+
+fn of_txn(txn: &TxnRequest) -> Refusals {
+    let mut reasons = Refusals::NONE;
+    for operation in txn.success.iter().chain(&txn.failure) {
+        reasons |= match &operation.request {
+            Some(request_op::Request::RequestRange(range)) => of_range(range),
+            Some(request_op::Request::RequestPut(put)) => of_put(put),
+            Some(request_op::Request::RequestTxn(nested)) => of_txn(nested),
+            Some(request_op::Request::RequestDeleteRange(_)) | None => Refusals::NONE,
+        };
+    }
+    reasons
 }
 
 impl From<Refusal> for Refusals {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Nemesis;
 use crate::cluster::Cluster;
+use crate::evidence;
 use crate::plan::Target;
 
 /// A clock jumps forward when the fault begins.
@@ -22,8 +23,10 @@ impl Jump {
 
 impl Nemesis for Jump {
     fn begin(&mut self, cluster: &mut Cluster) {
+        let by = Duration::from_millis(self.by_ms);
         for id in cluster.resolve(self.target) {
-            cluster.clock(id).jump(Duration::from_millis(self.by_ms));
+            cluster.clock(id).jump(by);
+            evidence::jumped(by);
             self.jumped = true;
         }
     }

@@ -85,17 +85,13 @@ impl Plan {
             || self.faults.iter().any(|fault| fault.fault.newcomer() == Some(member))
     }
 
-    /// How wrong clocks may be by which leases end: parts in a million of any time, and nanoseconds on top.
-    pub fn clock_error(&self) -> (u64, u64) {
-        let (mut drift_ppm, mut jumps_ms) = (0, 0);
-        for fault in &self.faults {
-            match fault.fault {
-                FaultKind::Drift { ppm, .. } => drift_ppm = drift_ppm.max(ppm.unsigned_abs()),
-                FaultKind::Jump { by_ms, .. } => jumps_ms += by_ms,
-                _ => {}
-            }
-        }
-        (drift_ppm, jumps_ms * 1_000_000)
+    /// How far clocks may drift, in parts in a million of any time.
+    pub fn drift_ppm_max(&self) -> u64 {
+        let drifts = self.faults.iter().filter_map(|fault| match fault.fault {
+            FaultKind::Drift { ppm, .. } => Some(ppm.unsigned_abs()),
+            _ => None,
+        });
+        drifts.max().unwrap_or(0)
     }
 
     /// The longest time for which any client asks for a lease, in seconds; none, if nobody does.

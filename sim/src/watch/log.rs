@@ -8,6 +8,8 @@ use serde::Serialize;
 pub struct WatchLog {
     /// The streams.
     pub streams: Vec<StreamLog>,
+    /// Beyond how many bytes a response of several events is told in fragments, where that was asked for.
+    pub fragment_bytes: u64,
 }
 
 /// One stream, from one member.

@@ -59,7 +59,8 @@ impl Watchers {
     /// Starts those of a plan.
     pub fn start(plan: &Plan, network: &Network, roster: &Roster) -> Watchers {
         let count = plan.watch.as_ref().map_or(0, |watch| watch.watchers);
-        let log = Rc::new(RefCell::new(WatchLog::default()));
+        let fragment_bytes = plan.watch.as_ref().map_or(0, |watch| watch.fragment_bytes);
+        let log = Rc::new(RefCell::new(WatchLog { fragment_bytes, ..WatchLog::default() }));
         let end = Rc::new(End { waiting: RefCell::new(vec![Waiting::Under; count as usize]), ..End::default() });
         let tasks = (0..count)
             .map(|nth| {

@@ -20,8 +20,6 @@ pub(super) struct Life {
     pub(super) ttl: i64,
     /// The index of its grant.
     pub(super) granted: u64,
-    /// The operation that it was granted to.
-    pub(super) grantee: Option<usize>,
     /// The index at which it ended, and whether that was at its end.
     pub(super) ended: Option<(u64, bool)>,
     /// The places in the history of the renewals that were answered.
@@ -151,14 +149,7 @@ impl<'h> Followed<'h> {
             Request::LeaseGrant(LeaseGrantRequest { id, ttl }) => {
                 self.counts.granted += 1;
                 self.by_id.entry(*id).or_default().push(self.lives.len());
-                self.lives.push(Life {
-                    id: *id,
-                    ttl: *ttl,
-                    granted: entry.index,
-                    grantee: place,
-                    ended: None,
-                    renewals: Vec::new(),
-                });
+                self.lives.push(Life { id: *id, ttl: *ttl, granted: entry.index, ended: None, renewals: Vec::new() });
             }
             Request::LeaseRevoke(LeaseRevokeRequest { id }) => {
                 let expired = matches!(entry.lease, Some(LeaseChange::Expired(_)));
@@ -215,7 +206,14 @@ impl<'h> Followed<'h> {
     /// The earliest place of an operation without an entry; none, if it says nothing of leases and revisions.
     fn place(&mut self, place: usize, reached: u64) -> Result<Option<u64>, Violation> {
         let operation = &self.operations[place];
-        let Outcome::Ok(response) = &operation.outcome else { return Ok(None) };
+        let response = match &operation.outcome {
+            Outcome::Ok(response) => response,
+            Outcome::Failed { code, message } => {
+                return Refusal::of(*code, message)
+                    .map_or(Ok(None), |reason| self.place_refused(operation, reason, reached));
+            }
+            Outcome::Unknown => return Ok(None),
+        };
         if is_logged(&operation.request) {
             return Err(violation(format!("it was acknowledged, and is in no log: {operation}")));
         }
@@ -261,6 +259,23 @@ impl<'h> Followed<'h> {
         }
     }
 
+    /// The earliest place of a refusal without an entry, where it is about leases.
+    fn place_refused(&self, operation: &Operation, reason: Refusal, reached: u64) -> Result<Option<u64>, Violation> {
+        let wanting = match reason {
+            Refusal::LeaseNotFound => true,
+            Refusal::LeaseExists => false,
+            Refusal::Compacted | Refusal::FutureRevision | Refusal::KeyNotFound => return Ok(None),
+        };
+        let named = operation.request.leases();
+        let holds = |this: &Self, index: u64| named.iter().any(|id| this.life_at(*id, index).is_none() == wanting);
+        match self.earliest(operation, reached, u64::MAX, holds) {
+            Some(index) => Ok(Some(index)),
+            None => Err(violation(format!(
+                "at no moment was there that reason: {operation}, with everything up to entry {reached} of the log behind it"
+            ))),
+        }
+    }
+
     /// The entries at which the store stood at a revision, the first and the last, if somebody has made it.
     fn while_at(&self, revision: i64) -> Option<(u64, u64)> {
         let first = self.makers.get(&revision).copied()?;
@@ -294,7 +309,7 @@ impl<'h> Followed<'h> {
             None => true,
             Some(Some(place)) => self.operations[*place].invoked <= operation.returned,
             Some(None) => {
-                let applied = self.circumstances.expired.get(&index);
+                let applied = self.circumstances.leased.get(&index);
                 applied.is_none_or(|applied| *applied <= operation.returned)
             }
         }

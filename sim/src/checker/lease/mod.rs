@@ -13,8 +13,8 @@
 //! 1. The [model](crate::model::Kv::following_leases), run in the order of the log, gives every answer and every revision.
 //! 2. The order agrees with real time, swept as in [`linearizable`](super::linearizable): what is invoked after something has
 //!    returned stands after it. An expiry is a server's own operation: it stands where it was applied.
-//! 3. No lease ends at its end before the time that its last renewal has promised, by true time, but for the error that the
-//!    plan's clocks are declared to have.
+//! 3. No lease ends at its end before the time that its grant or a renewal has promised, by true time, but for how far the plan's
+//!    clocks may drift, and have jumped meanwhile. That goes for leases of contenders, too.
 //!
 //! An order that is not the log's might explain a history, too. The store has no other: where the log does not, something is
 //! wrong with it.
@@ -39,16 +39,16 @@ pub struct Circumstances {
     pub applied: BTreeMap<u64, AppliedEntry>,
     /// What entries without a client operation have changed, by index.
     pub unasked: BTreeMap<u64, Request>,
-    /// When entries that ended leases at their end were applied for the first time, by index.
-    pub expired: BTreeMap<u64, u64>,
+    /// When entries that granted leases, or ended them at their end, were applied for the first time, by index.
+    pub leased: BTreeMap<u64, u64>,
     /// The shortest time for which a lease is granted, in seconds.
     pub ttl_min: i64,
     /// What a leader that takes over may give a lease on top of its time, in nanoseconds.
     pub extension_ns: u64,
     /// How much faster than true time a clock may run, in parts in a million.
     pub drift_ppm: u64,
-    /// How far clocks may jump forward, altogether, in nanoseconds.
-    pub jumps_ns: u64,
+    /// When clocks have jumped forward, and how far, in nanoseconds.
+    pub jumps: Vec<(u64, u64)>,
 }
 
 /// What was judged.

@@ -56,6 +56,9 @@ impl Script {
             digest: 0,
         };
         self.circumstances.applied.insert(index, entry);
+        if let Some(LeaseChange::Granted(_) | LeaseChange::Expired(_)) = entry.lease {
+            self.circumstances.leased.insert(index, self.now);
+        }
         applied
     }
 
@@ -84,7 +87,6 @@ impl Script {
         let revoke = Request::LeaseRevoke(LeaseRevokeRequest { id });
         self.entry(0, &revoke, Some(LeaseChange::Expired(id))).expect("there is such a lease");
         self.circumstances.unasked.insert(self.circumstances.applied.len() as u64, revoke);
-        self.circumstances.expired.insert(self.circumstances.applied.len() as u64, self.now);
     }
 
     fn header(&self) -> Option<ResponseHeader> {
@@ -145,26 +147,45 @@ fn what_happens_as_it_should_passes() {
 #[test]
 fn a_lease_that_ends_early_is_noticed() {
     let mut script = kept_once();
-    let expired = *script.circumstances.expired.keys().next().expect("one has");
-    script.circumstances.expired.insert(expired, 4_999 * MS);
+    let expired = *script.circumstances.leased.keys().next_back().expect("one has");
+    script.circumstances.leased.insert(expired, 4_999 * MS);
     script.now = 5_200 * MS;
     assert!(script.judged().unwrap_err().contains("ended early: lease 1, of 3 s, was ended at 4999.000 ms"));
 }
 
 #[test]
 fn wrong_clocks_are_allowed_for_as_far_as_they_are_declared() {
-    let early = |ms: u64, adjust: fn(&mut Circumstances)| {
+    fn early(ms: u64, adjust: impl Fn(&mut Circumstances)) -> Result<LeaseCounts, String> {
         let mut script = kept_once();
         adjust(&mut script.circumstances);
-        let expired = *script.circumstances.expired.keys().next().expect("one has");
-        script.circumstances.expired.insert(expired, ms * MS);
+        let expired = *script.circumstances.leased.keys().next_back().expect("one has");
+        script.circumstances.leased.insert(expired, ms * MS);
         script.judged()
-    };
+    }
     // Of three seconds from 2,000 ms on, at 1.25 times true speed, 2.4 are left.
     early(4_400, |it| it.drift_ppm = 250_000).unwrap();
     assert!(early(4_399, |it| it.drift_ppm = 250_000).unwrap_err().contains("ended early"));
-    early(4_500, |it| it.jumps_ns = SECOND / 2).unwrap();
-    assert!(early(4_499, |it| it.jumps_ns = SECOND / 2).unwrap_err().contains("ended early"));
+    early(4_500, |it| it.jumps = vec![(3 * SECOND, SECOND / 2)]).unwrap();
+    assert!(early(4_499, |it| it.jumps = vec![(3 * SECOND, SECOND / 2)]).unwrap_err().contains("ended early"));
+    // One that came before the time began, or after its end, has taken nothing of it.
+    for at in [SECOND, 6 * SECOND] {
+        assert!(early(4_999, |it| it.jumps = vec![(at, SECOND / 2)]).unwrap_err().contains("ended early"));
+    }
+}
+
+#[test]
+fn a_grant_that_nobody_was_told_of_counts_from_its_entry() {
+    let ended_at = |ms: u64| {
+        let mut script = Script::new();
+        let grant = Request::LeaseGrant(LeaseGrantRequest { id: 1, ttl: 3 });
+        script.at(100).entry(0, &grant, Some(LeaseChange::Granted(1))).expect("there is none of that number");
+        script.circumstances.unasked.insert(1, grant);
+        script.at(ms).expires(1);
+        script.judged()
+    };
+    ended_at(3_100).unwrap();
+    let error = ended_at(3_099).unwrap_err();
+    assert!(error.contains("before what its grant, at 100.000 ms, has promised"), "{error}");
 }
 
 #[test]
@@ -279,4 +300,44 @@ fn an_order_that_goes_back_in_time_is_noticed() {
     script.circumstances.applied.insert(1, AppliedEntry { index: 1, ..second });
     script.circumstances.applied.insert(2, AppliedEntry { index: 2, ..first });
     assert!(script.judged().unwrap_err().contains("the log goes back"));
+}
+
+/// A request that is refused, in a way that leaves nothing in the log.
+fn refused(mut script: Script, request: Request, reason: Refusal) -> Result<LeaseCounts, String> {
+    let token = script.invoke(request);
+    script.complete(token, reason.outcome());
+    script.judged()
+}
+
+#[test]
+fn a_refusal_that_is_not_in_the_log_needs_a_moment_at_which_it_was_right() {
+    let revoke = |id| Request::LeaseRevoke(LeaseRevokeRequest { id });
+    let put = |lease| Request::Put(PutRequest { key: "k".into(), lease, ..Default::default() });
+    let granted = || {
+        let mut script = Script::new();
+        script.at(0).grant(1, 9);
+        script.at(5);
+        script
+    };
+    for request in [revoke(1), put(1)] {
+        let error = refused(granted(), request, Refusal::LeaseNotFound).unwrap_err();
+        assert!(error.contains("at no moment was there that reason"), "{error}");
+    }
+    for request in [revoke(2), put(2)] {
+        refused(granted(), request, Refusal::LeaseNotFound).unwrap();
+    }
+    let grant = |id| Request::LeaseGrant(LeaseGrantRequest { id, ttl: 9 });
+    refused(granted(), grant(1), Refusal::LeaseExists).unwrap();
+    assert!(refused(granted(), grant(2), Refusal::LeaseExists).unwrap_err().contains("at no moment"));
+}
+
+#[test]
+fn a_refusal_beside_the_end_of_its_lease_may_come_before_or_after() {
+    let mut script = Script::new();
+    script.at(0).grant(1, 9);
+    let put = Request::Put(PutRequest { key: "k".into(), lease: 1, ..Default::default() });
+    let beside = script.invoke(put.clone());
+    script.logged(Request::LeaseRevoke(LeaseRevokeRequest { id: 1 }));
+    script.complete(beside, Refusal::LeaseNotFound.outcome());
+    script.judged().unwrap();
 }

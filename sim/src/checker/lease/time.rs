@@ -1,11 +1,14 @@
 //! Whether leases end in time, by the clock that no fault bends.
 //!
 //! ```text
-//!   grant ───── keep-alive asked ─── answered: 3 s ─────────────────── ended
+//!   granted ─── keep-alive asked ─── answered: 3 s ─────────────────── ended
 //!                     └──────────── 3 s, less what clocks may be wrong by ──┘ not before
 //! ```
 //!
-//! A renewal counts from when it was asked for, since nobody knows when it was carried out.
+//! A grant counts from when it was first applied by anybody. A renewal counts from when it was asked for, since nobody knows when
+//! it was carried out.
+
+use std::fmt;
 
 use super::log::{Followed, Life};
 use super::violation;
@@ -26,30 +29,53 @@ pub(super) fn check(followed: &Followed<'_>) -> Result<(), Violation> {
         .try_for_each(|(place, life)| least(followed, &followed.operations[*place], &followed.lives[*life]))
 }
 
-/// Until when a lease was promised, in virtual nanoseconds, by what had been answered by then.
-fn promised(followed: &Followed<'_>, life: &Life, by: u64) -> Option<(u64, usize)> {
-    let answered = |place: &&usize| followed.operations[**place].returned <= by;
-    let places = life.grantee.iter().chain(&life.renewals).filter(answered);
-    let last = places.max_by_key(|place| followed.operations[**place].invoked)?;
+/// Why a lease has not ended yet.
+#[derive(Clone, Copy)]
+struct Promise<'h> {
+    /// From when on it has its time, in virtual nanoseconds.
+    from: u64,
+    /// Until when it has, if it is looked at `until`.
+    end: u64,
+    /// The renewal; none, if this is the grant.
+    renewal: Option<&'h Operation>,
+}
+
+impl fmt::Display for Promise<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.renewal {
+            Some(renewal) => renewal.fmt(f),
+            None => write!(f, "its grant, at {:.3} ms,", self.from as f64 / 1e6),
+        }
+    }
+}
+
+/// What was promised last about a lease, of what was known `by` a time, for one that is looked at `until` another.
+fn promised<'h>(followed: &Followed<'h>, life: &Life, by: u64, until: u64) -> Option<Promise<'h>> {
+    let circumstances = followed.circumstances;
+    let granted = circumstances.leased.get(&life.granted).filter(|granted| **granted <= by);
+    let renewals = life.renewals.iter().map(|place| &followed.operations[*place]);
+    let renewals = renewals.filter(|renewal| renewal.returned <= by).map(|renewal| (renewal.invoked, Some(renewal)));
     let ttl_ns = u64::try_from(life.ttl).unwrap_or(0) * SECOND_NS;
     // The clock by which it ends runs so much faster at most.
-    let shortest = u128::from(ttl_ns) * 1_000_000 / (1_000_000 + u128::from(followed.circumstances.drift_ppm));
-    let end = followed.operations[*last].invoked + shortest as u64;
-    Some((end.saturating_sub(followed.circumstances.jumps_ns), *last))
+    let shortest = u128::from(ttl_ns) * 1_000_000 / (1_000_000 + u128::from(circumstances.drift_ppm));
+    let end = |(from, renewal)| {
+        let jumps = circumstances.jumps.iter().filter(|(at, _)| (from..=until).contains(at)).map(|(_, by)| by);
+        Promise { from, end: (from + shortest as u64).saturating_sub(jumps.sum()), renewal }
+    };
+    granted.map(|granted| (*granted, None)).into_iter().chain(renewals).map(end).max_by_key(|promise| promise.end)
 }
 
 fn never_early(followed: &Followed<'_>, life: &Life) -> Result<(), Violation> {
     let Some((index, true)) = life.ended else { return Ok(()) };
-    let Some(&ended) = followed.circumstances.expired.get(&index) else { return Ok(()) };
+    let Some(&ended) = followed.circumstances.leased.get(&index) else { return Ok(()) };
     // Also what was answered later: it was carried out before the end.
-    match promised(followed, life, u64::MAX) {
-        Some((end, last)) if ended < end => Err(violation(format!(
-            "ended early: lease {}, of {} s, was ended at {:.3} ms by entry {index}, {:.3} ms before what {} has promised",
+    match promised(followed, life, u64::MAX, ended) {
+        Some(promise) if ended < promise.end => Err(violation(format!(
+            "ended early: lease {}, of {} s, was ended at {:.3} ms by entry {index}, {:.3} ms before what {promise} has promised",
             life.id,
             life.ttl,
             ended as f64 / 1e6,
-            (end - ended) as f64 / 1e6,
-            followed.operations[last]
+            (promise.end - ended) as f64 / 1e6,
         ))),
         _ => Ok(()),
     }
@@ -68,14 +94,13 @@ fn most(followed: &Followed<'_>, operation: &Operation) -> Result<(), Violation>
 /// Nor is it less than was promised.
 fn least(followed: &Followed<'_>, operation: &Operation, life: &Life) -> Result<(), Violation> {
     let Some(Response::LeaseTimeToLive(response)) = operation.response() else { return Ok(()) };
-    let Some((end, last)) = promised(followed, life, operation.invoked) else { return Ok(()) };
+    let Some(promise) = promised(followed, life, operation.invoked, operation.returned) else { return Ok(()) };
     // Whole seconds are told.
     let told = (u64::try_from(response.ttl).unwrap_or(0) + 1) * SECOND_NS;
-    match end.checked_sub(operation.returned) {
+    match promise.end.checked_sub(operation.returned) {
         Some(left) if response.ttl >= 0 && left > told => Err(violation(format!(
-            "less is left than was promised, {:.3} s, by {}: {operation}",
+            "less is left than was promised, {:.3} s, by {promise}: {operation}",
             left as f64 / 1e9,
-            followed.operations[last]
         ))),
         _ => Ok(()),
     }
