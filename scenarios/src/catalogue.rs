@@ -13,7 +13,7 @@ use seedbed_sim::plan::{
 use self::families::*;
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 23] = [
+pub(crate) static CATALOGUE: [Scenario; 24] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -33,6 +33,7 @@ pub(crate) static CATALOGUE: [Scenario; 23] = [
     MEMBERSHIP,
     LOST_DISK,
     WATCH,
+    FORGETTING,
     LEASES,
     LEASE_KEEPERS,
     LOCKS,
@@ -503,6 +504,44 @@ const WATCH: Scenario = Scenario {
     ..CALM
 };
 
+/// Little happens, so that a member may die while the last change, which was forgotten at once, is still the last; and there is
+/// a snapshot after every few entries, so that it comes back in just that state.
+const FORGETTING: Scenario = Scenario {
+    name: "forgetting",
+    summary: "history is forgotten up to its last change, often a deletion, and members die before the next one: which revision is it?",
+    cluster: ClusterRanges {
+        members: &[(1, 1), (4, 3), (1, 5)],
+        snapshot_entries: [1, 6],
+        keep_entries: [0, 6],
+        ..CALM.cluster
+    },
+    workload: WorkloadRanges {
+        clients: [1, 2],
+        operations: [60, 160],
+        keys: [2, 6],
+        mix: MixRanges { put: [20, 35], delete: [15, 35], compact: [4, 12], ..CALM.workload.mix },
+        ..CALM.workload
+    },
+    watch: Some(WatchRanges { watchers: [0, 3], ..WATCHING }),
+    faults: FaultRanges {
+        act_ms: [8_000, 14_000],
+        off_percent: 25,
+        reckless_percent: 20,
+        moments: [0, 0],
+        families: &[
+            Family { kind: FamilyKind::Compaction { keep: [0, 0] }, count: [4, 10], ..COMPACTION },
+            Family { count: [2, 6], ..RESTART },
+            Family { count: [2, 6], ..CRASH },
+            CRASH_AT,
+            SNAPSHOT,
+            DEFRAGMENT,
+            ISOLATE,
+            TRANSFER,
+        ],
+    },
+    ..CALM
+};
+
 const LEASING: LeaseRanges = LeaseRanges { numbers: [2, 20], ttl_s: [1, 2], more_s: [0, 5], leased_percent: [20, 80] };
 
 const LEASES: Scenario = Scenario {
@@ -529,6 +568,7 @@ const LEASES: Scenario = Scenario {
         leases: Some(LEASING),
         ..CALM.workload
     },
+    watch: Some(WatchRanges { watchers: [0, 2], ..WATCHING }),
     faults: FaultRanges {
         act_ms: [8_000, 14_000],
         off_percent: 45,
@@ -603,6 +643,7 @@ const LOCKS: Scenario = Scenario {
     network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
     workload: WorkloadRanges { operations: [100, 400], ..CALM.workload },
     contend: Some(CONTENDING),
+    watch: Some(WatchRanges { watchers: [0, 2], ..WATCHING }),
     faults: FaultRanges {
         act_ms: [8_000, 14_000],
         off_percent: 45,

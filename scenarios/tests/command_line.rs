@@ -167,6 +167,7 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
             "membership",
             "lost-disk",
             "watch",
+            "forgetting",
             "leases",
             "lease-keepers",
             "locks",
