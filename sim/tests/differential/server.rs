@@ -25,6 +25,9 @@ const BETWEEN_KNOCKS: Duration = Duration::from_millis(5);
 /// How often a server is started anew, if another process took the port that it was to have.
 const STARTS: u32 = 3;
 
+/// A member that is alone waits some ticks before it leads; and the least time of a lease follows from these.
+const TICKS: [&str; 2] = ["--heartbeat-interval=10", "--election-timeout=100"];
+
 /// A program that takes etcd's flags.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -36,15 +39,7 @@ impl Program {
     /// Real etcd: the `ETCD` of the environment, or that of the search path.
     pub(crate) fn etcd() -> Program {
         let path = env::var_os("ETCD").map_or_else(|| "etcd".into(), PathBuf::from);
-        let arguments = &[
-            "--logger=zap",
-            "--log-outputs=stderr",
-            "--log-level=warn",
-            // A member that is alone waits some ticks before it leads.
-            "--heartbeat-interval=10",
-            "--election-timeout=100",
-        ];
-        Program { path, arguments }
+        Program { path, arguments: &["--logger=zap", "--log-outputs=stderr", "--log-level=warn"] }
     }
 
     /// What it says about its version.
@@ -97,6 +92,7 @@ impl Server {
             // Both take flags from variables, too.
             .env_clear()
             .args(program.arguments)
+            .args(TICKS)
             .args(["--name", "one", "--data-dir"])
             .arg(folder.path().join("data"))
             .arg(format!("--listen-client-urls=http://{client}"))
