@@ -29,6 +29,7 @@ pub mod lease;
 pub mod members;
 pub mod mvcc;
 pub mod node;
+pub mod proxy;
 pub mod raft;
 pub mod read;
 pub mod runtime;

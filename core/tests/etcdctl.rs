@@ -5,6 +5,7 @@ mod servers;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use self::servers::proxy::Proxy;
 use self::servers::{Cluster, run};
 
 /// What etcdctl has said.
@@ -277,6 +278,22 @@ fn three_members_are_etcd_to_etcdctl() {
         use_kv(&cluster.endpoints());
         lock_and_elect(&cluster.endpoints());
         look_at(&cluster);
+    });
+}
+
+#[test]
+fn a_proxy_is_etcd_to_etcdctl() {
+    run(async {
+        let cluster = Cluster::start(3, &[]).await;
+        cluster.published().await;
+        for flags in [&[][..], &["--namespace", "ns/"]] {
+            let proxy = Proxy::start(&cluster.endpoints(), flags).await;
+            let endpoint = proxy.address.to_string();
+            use_kv(&endpoint);
+            watch(&endpoint);
+            lease(&endpoint);
+            lock_and_elect(&endpoint);
+        }
     });
 }
 

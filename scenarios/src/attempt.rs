@@ -90,6 +90,7 @@ fn without_answer(plan: &Plan) -> Outcome {
         staleness: BTreeMap::new(),
         watched: Default::default(),
         contended: Default::default(),
+        proxied: Default::default(),
         leases: Default::default(),
         virtual_ms: 0,
         heal_to_commit_ms: None,

@@ -7,13 +7,13 @@ mod families;
 
 use seedbed_sim::plan::{
     Aim, ClusterRanges, ContendRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, MixRanges,
-    NetworkRanges, Scenario, WatchRanges, WorkloadRanges,
+    NetworkRanges, ProxyRanges, Scenario, WatchRanges, WorkloadRanges,
 };
 
 use self::families::*;
 
 /// Every scenario, in the order in which they are listed and run.
-pub(crate) static CATALOGUE: [Scenario; 24] = [
+pub(crate) static CATALOGUE: [Scenario; 25] = [
     CALM,
     PARTITION,
     FSYNC_DELAY,
@@ -37,6 +37,7 @@ pub(crate) static CATALOGUE: [Scenario; 24] = [
     LEASES,
     LEASE_KEEPERS,
     LOCKS,
+    PROXY,
     EVERYTHING,
 ];
 
@@ -98,6 +99,7 @@ const CALM: Scenario = Scenario {
     read_index_ms: None,
     watch: None,
     contend: None,
+    proxy: None,
     services_off_percent: 0,
 };
 
@@ -537,6 +539,63 @@ const FORGETTING: Scenario = Scenario {
             DEFRAGMENT,
             ISOLATE,
             TRANSFER,
+        ],
+    },
+    ..CALM
+};
+
+/// Proxies between most of the clients and the members. They keep answers of fewer ranges than there are keys in some seeds.
+const PROXY: Scenario = Scenario {
+    name: "proxy",
+    summary: "clients go by way of proxies, which are cut off, late and restarted while leaders change: who is shown the past?",
+    cluster: ClusterRanges {
+        members: &[(1, 1), (6, 3), (3, 5)],
+        snapshot_entries: [40, 150],
+        keep_entries: [0, 30],
+        ..CALM.cluster
+    },
+    network: NetworkRanges { loss_permille: [0, 3], ..CALM.network },
+    workload: WorkloadRanges {
+        grpc_percent: [70, 100],
+        think_thirds: 3,
+        mix: MixRanges {
+            get: [5, 15],
+            get_serializable: [30, 60],
+            put: [15, 30],
+            delete: [3, 10],
+            lease_grant: [3, 8],
+            lease_revoke: [0, 3],
+            lease_keep_alive: [0, 15],
+            lease_time_to_live: [0, 4],
+            ..CALM.workload.mix
+        },
+        leases: Some(LEASING),
+        ..CALM.workload
+    },
+    watch: Some(WatchRanges { watchers: [1, 5], ..WATCHING }),
+    contend: Some(ContendRanges { contenders: [0, 3], observers: [0, 1], ..CONTENDING }),
+    proxy: Some(ProxyRanges { proxies: [1, 2], staleness_ms: [300, 2_000], ranges: [2, 60], percent: [60, 100] }),
+    faults: FaultRanges {
+        act_ms: [8_000, 14_000],
+        off_percent: 40,
+        reckless_percent: 15,
+        moments: [0, 0],
+        families: &[
+            PROXY_RESTART,
+            PROXY_CUT,
+            PROXY_SLOW,
+            HALVES,
+            ISOLATE,
+            SHUT,
+            RESET,
+            CRASH,
+            RESTART,
+            PAUSE,
+            SLOW_LINK,
+            SLOW_FSYNC,
+            TRANSFER,
+            SNAPSHOT,
+            COMPACTION,
         ],
     },
     ..CALM

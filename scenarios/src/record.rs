@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use seedbed_sim::ReadPath;
 use seedbed_sim::checker::lease::LeaseCounts;
+use seedbed_sim::checker::proxied::ProxiedCounts;
 use seedbed_sim::checker::staleness::Staleness;
 use seedbed_sim::contend::ContendCounts;
 use seedbed_sim::disk::CrashDamage;
@@ -37,6 +38,7 @@ pub(crate) struct RunRecord<'a> {
     watched: WatchCounts,
     leases: LeaseCounts,
     contended: ContendCounts,
+    proxied: ProxiedCounts,
     virtual_ms: u64,
     heal_to_commit_ms: Option<u64>,
     wall_ms: f64,
@@ -68,6 +70,7 @@ impl<'a> RunRecord<'a> {
             watched: outcome.watched,
             leases: outcome.leases,
             contended: outcome.contended,
+            proxied: outcome.proxied,
             virtual_ms: outcome.virtual_ms,
             heal_to_commit_ms: outcome.heal_to_commit_ms,
             wall_ms: millis(run.wall),

@@ -171,6 +171,7 @@ fn the_list_has_every_scenario_and_every_planted_bug() {
             "leases",
             "lease-keepers",
             "locks",
+            "proxy",
             "everything"
         ]
     );

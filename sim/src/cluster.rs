@@ -29,6 +29,7 @@ use crate::evidence;
 use crate::network::{Address, Network, Weather};
 use crate::outcome::Violation;
 use crate::plan::{Plan, Target, WatchPlan};
+use crate::proxies::Proxies;
 use crate::runtime::{MadsimRuntime, clock_of};
 use crate::service;
 
@@ -45,6 +46,8 @@ const STORE_CACHE_BYTES: usize = 4 << 20;
 pub struct Cluster {
     /// The network between members, and between clients and members.
     pub network: Network,
+    /// The proxies between clients and members.
+    pub proxies: Proxies,
     members: BTreeMap<NodeId, Member>,
     /// Who formed the cluster.
     founders: BTreeSet<NodeId>,
@@ -88,8 +91,10 @@ impl Cluster {
             keep_entries: plan.cluster.keep_entries,
         };
         let segment_bytes = plan.cluster.segment_bytes;
+        let proxies = Proxies::new(plan, &network, &ids);
         let mut cluster = Cluster {
             network,
+            proxies,
             members,
             founders: ids.iter().copied().collect(),
             roster: Rc::new(RefCell::new(ids)),
@@ -108,6 +113,7 @@ impl Cluster {
         for id in cluster.ids() {
             cluster.boot(id);
         }
+        cluster.proxies.start();
         cluster
     }
 
@@ -485,6 +491,14 @@ impl Cluster {
         }
     }
 
+    /// From now on what members send to somebody who is none is under way for so long; none: as in fair weather.
+    pub fn slow_links_to(&self, to: Address, latency_us: Option<[u64; 2]>) {
+        let weather = latency_us.map(|latency_us| Weather { latency_us, ..self.weather });
+        for member in self.ids() {
+            self.network.set_link(Address::Member(member), to, weather);
+        }
+    }
+
     fn set_clock(&self, id: NodeId) {
         let member = self.member(id);
         clock_of(member.sim).set_drift(member.drifts.values().last().copied().unwrap_or(0));
@@ -527,7 +541,7 @@ impl Cluster {
     }
 }
 
-fn watch_options(plan: &WatchPlan) -> WatchOptions {
+pub(crate) fn watch_options(plan: &WatchPlan) -> WatchOptions {
     let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     let default = WatchOptions::default();
     WatchOptions {

@@ -269,6 +269,9 @@ pub struct Operation {
     /// The read path that was asked for. Without meaning for what is not a range, or is a serializable one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub path: ReadPath,
+    /// Whether a proxy has answered from what it keeps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -398,6 +401,8 @@ pub struct Server {
     pub member: u64,
     /// How often it had been restarted.
     pub incarnation: u64,
+    /// Whether it was a proxy, which has answered from what it keeps.
+    pub cached: bool,
 }
 
 impl Recorder {
@@ -420,6 +425,7 @@ impl Recorder {
             returned: now,
             request,
             path,
+            cached: false,
             outcome: Outcome::Unknown,
         });
         Token { place, operation: id }
@@ -440,6 +446,7 @@ impl Recorder {
         let operation = &mut self.history.operations[token.place];
         if let Some(server) = server {
             (operation.member, operation.incarnation) = (server.member, server.incarnation);
+            operation.cached = server.cached;
         }
         operation.returned = now.max(operation.invoked);
         operation.outcome = outcome;
@@ -607,11 +614,11 @@ mod tests {
     fn the_json_form_comes_back_as_it_was() {
         let mut recorder = Recorder::new();
         let first = recorder.invoke(1, Server::default(), 10, put);
-        let second = recorder.invoke(2, Server { member: 3, incarnation: 1 }, 11, put);
+        let second = recorder.invoke(2, Server { member: 3, incarnation: 1, ..Server::default() }, 11, put);
         let _lost = recorder.invoke(3, Server::default(), 12, put);
         let header = Some(ResponseHeader { revision: 2, ..Default::default() });
         let answer = Outcome::Ok(Response::Put(PutResponse { header, prev_kv: None }));
-        recorder.complete(first, Some(Server { member: 1, incarnation: 0 }), answer, 20);
+        recorder.complete(first, Some(Server { member: 1, ..Server::default() }), answer, 20);
         recorder.complete(second, None, Outcome::of_status(Code::OutOfRange, "etcdserver: x"), 30);
         let history = recorder.finish();
         let json = history.to_json();

@@ -10,7 +10,9 @@ use crate::checker::durable::{self, Final};
 use crate::checker::lease::LeaseCounts;
 use crate::checker::linearizable::{self, Placements};
 use crate::checker::replicas::{self, StateHash};
-use crate::checker::{election, fencing, lease, lease_hazard, read_latency, refusal, serializable, unasked, watch};
+use crate::checker::{
+    election, fencing, lease, lease_hazard, proxied, read_latency, refusal, serializable, unasked, watch,
+};
 use crate::contend::ContendLog;
 use crate::converge::Converged;
 use crate::evidence::Evidence;
@@ -80,6 +82,7 @@ pub fn judge(
         serializable::check(history, Some(&placements)).map(|_| ()),
         read_latency::check(history, &evidence.stalls, plan.read_index_ms.map(Duration::from_millis)),
         durable::check(history, &finals, Some(&placements)),
+        plan.proxy.map_or(Ok(()), |proxy| proxied::check(history, &evidence.reached, proxy.staleness_ms * 1_000_000)),
         watch::check(history, applied, &steady(evidence), watched),
         fencing::check(history, applied, &evidence.reached, contended),
         leases.transpose().map(|_| ()),

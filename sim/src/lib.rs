@@ -48,6 +48,7 @@ pub mod network;
 pub mod outcome;
 pub mod panics;
 pub mod plan;
+pub mod proxies;
 pub mod rng;
 pub mod run;
 pub mod runtime;

@@ -6,6 +6,7 @@ use seedbed_core::read::{PathCounters, ReadPath};
 use serde::Serialize;
 
 use crate::checker::lease::LeaseCounts;
+use crate::checker::proxied::ProxiedCounts;
 use crate::checker::staleness::Staleness;
 use crate::contend::ContendCounts;
 use crate::disk::CrashDamage;
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub contended: ContendCounts,
     /// What became of leases.
     pub leases: LeaseCounts,
+    /// What proxies have answered.
+    pub proxied: ProxiedCounts,
     /// Virtual time from the first operation to the verdict.
     pub virtual_ms: u64,
     /// Virtual time from the healing of everything to the first commit of something that nobody had applied before;

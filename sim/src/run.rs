@@ -14,7 +14,7 @@ use std::time::Duration;
 use seedbed_core::raft::NodeId;
 use seedbed_core::read::ReadPath;
 
-use crate::checker::staleness;
+use crate::checker::{proxied, staleness};
 use crate::client::{Client, Way};
 use crate::clock::true_now_ns;
 use crate::cluster::Cluster;
@@ -103,6 +103,7 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         watched: watched.counts(),
         contended: contended.counts(),
         leases,
+        proxied: proxied::count(&history),
         virtual_ms,
         heal_to_commit_ms: evidence
             .healed
@@ -149,7 +150,11 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
 
     let clients: Vec<_> = (1..=plan.workload.clients)
         .map(|id| {
-            let (network, roster) = (cluster.borrow().network.clone(), cluster.borrow().roster());
+            let (network, members) = (cluster.borrow().network.clone(), cluster.borrow().roster());
+            let roster = match Way::of(u64::from(id), &plan.workload) {
+                Way::Grpc => cluster.borrow().proxies.roster(plan.seed, id, &members),
+                Way::Direct => members,
+            };
             let client = Client::new(id, plan.seed, roster, &plan.workload, network, recorder.clone());
             match &plan.workload.script {
                 Some(script) => madsim::task::spawn_local(client.follow(script.clone(), begun)),
@@ -160,8 +165,10 @@ async fn act(plan: &Plan, steps: Option<Steps>) -> Acted {
             }
         })
         .collect();
-    let watchers = Watchers::start(plan, &cluster.borrow().network, &cluster.borrow().roster());
-    let mut contenders = Contenders::start(plan, &cluster.borrow().network, &cluster.borrow().roster());
+    let (network, members) = (cluster.borrow().network.clone(), cluster.borrow().roster());
+    let roster = |client| cluster.borrow().proxies.roster(plan.seed, client, &members);
+    let watchers = Watchers::start(plan, &network, &roster);
+    let mut contenders = Contenders::start(plan, &network, &roster);
     let faults = nemesis::run(&cluster, plan, &recorder).await;
 
     cluster.borrow().calm();

@@ -11,16 +11,19 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use seedbed_core::api::OperationId;
-use seedbed_core::grpc::{self, Routes};
+use seedbed_core::grpc;
 use seedbed_core::node::Node;
+use seedbed_core::proxy::Proxy;
 
 use crate::network::{ByteStream, ClientRequest, SimTransport};
+use crate::proxies::next_connection;
 use crate::runtime::MadsimRuntime;
 use crate::wire;
 
@@ -34,7 +37,7 @@ pub fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: 
             wire::encode(incarnation, result)
         })
     }));
-    let service = Marked { routes: node.routes(), incarnation: incarnation.into() };
+    let service = Marked { services: node.routes(), incarnation: incarnation.into() };
     transport.serve_streams(Arc::new(move |stream: ByteStream| {
         let service = service.clone();
         Box::pin(async move {
@@ -45,15 +48,33 @@ pub fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: 
     }));
 }
 
-/// The services, with what judges need: the operation of a request, which core takes as an extension, and the
-/// incarnation that answered.
+/// Lets clients in to a proxy. Each connection has a number, which is the incarnation that answers.
+pub fn serve_proxy(transport: &SimTransport, proxy: &Proxy<MadsimRuntime>, connections: Arc<AtomicU64>) {
+    let proxy = proxy.clone();
+    transport.serve_streams(Arc::new(move |stream: ByteStream| {
+        let number = next_connection(&connections);
+        let service = Marked { services: proxy.connection(), incarnation: number.into() };
+        Box::pin(async move {
+            if let Err(error) = grpc::serve_connection::<MadsimRuntime, _>(stream, service, pending()).await {
+                tracing::debug!(%error, "a connection has ended");
+            }
+        })
+    }));
+}
+
+/// Services, with what judges need: the operation of a request, which core takes as an extension, and the incarnation
+/// that answered.
 #[derive(Clone)]
-struct Marked {
-    routes: Routes,
+struct Marked<S> {
+    services: S,
     incarnation: HeaderValue,
 }
 
-impl Service<Request<Incoming>> for Marked {
+impl<S> Service<Request<Incoming>> for Marked<S>
+where
+    S: Service<Request<Incoming>, Response = grpc::Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
     type Response = grpc::Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<grpc::Response, Infallible>>;
@@ -64,7 +85,7 @@ impl Service<Request<Incoming>> for Marked {
         if let Some(operation) = operation {
             request.extensions_mut().insert(OperationId(operation));
         }
-        let (answer, incarnation) = (self.routes.call(request), self.incarnation.clone());
+        let (answer, incarnation) = (self.services.call(request), self.incarnation.clone());
         Box::pin(async move {
             let mut response = answer.await?;
             response.headers_mut().insert(wire::INCARNATION_HEADER, incarnation);

@@ -80,11 +80,21 @@ pub enum Mutant {
     LockWithoutPlace,
     /// Whoever waits for a lock, or for a leader, begins to listen a moment after it has looked.
     LockListensLate,
+    /// A proxy keeps an answer whatever has happened since, and follows its range from the present on.
+    ProxyKeepsOvertaken,
+    /// A proxy takes what it keeps for right for ever, also when it hears of nothing any more.
+    ProxyNeverStale,
+    /// A proxy answers from what it keeps, whatever the client has seen.
+    ProxyForgetsSeen,
+    /// A watch of a proxy that has fallen behind goes on with what is kept.
+    ProxyWatchSkips,
+    /// A proxy answers a question for progress at once, by what it has been told itself.
+    ProxyProgressEarly,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 35] = [
+    pub const ALL: [Mutant; 40] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -120,6 +130,11 @@ impl Mutant {
         Mutant::LockTurnEarly,
         Mutant::LockWithoutPlace,
         Mutant::LockListensLate,
+        Mutant::ProxyKeepsOvertaken,
+        Mutant::ProxyNeverStale,
+        Mutant::ProxyForgetsSeen,
+        Mutant::ProxyWatchSkips,
+        Mutant::ProxyProgressEarly,
     ];
 
     /// The name used on the command line and in plans.
@@ -160,6 +175,11 @@ impl Mutant {
             Mutant::LockTurnEarly => "lock-turn-early",
             Mutant::LockWithoutPlace => "lock-without-place",
             Mutant::LockListensLate => "lock-listens-late",
+            Mutant::ProxyKeepsOvertaken => "proxy-keeps-overtaken",
+            Mutant::ProxyNeverStale => "proxy-never-stale",
+            Mutant::ProxyForgetsSeen => "proxy-forgets-seen",
+            Mutant::ProxyWatchSkips => "proxy-watch-skips",
+            Mutant::ProxyProgressEarly => "proxy-progress-early",
         }
     }
 
@@ -201,6 +221,11 @@ impl Mutant {
             Mutant::LockTurnEarly => "a lock goes to the third when the second gives up",
             Mutant::LockWithoutPlace => "a lock is given to one whose lease has ended",
             Mutant::LockListensLate => "whoever waits for a lock may miss that it was given up",
+            Mutant::ProxyKeepsOvertaken => "a read that races a write brings the old value back",
+            Mutant::ProxyNeverStale => "a proxy that is cut off goes on answering from what it keeps",
+            Mutant::ProxyForgetsSeen => "a client is taken back behind its own write",
+            Mutant::ProxyWatchSkips => "a slow client of a proxy misses events",
+            Mutant::ProxyProgressEarly => "a proxy tells of progress before its watches are there",
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture};
-use http::{Request, header};
+use http::{Method, Request, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,14 +23,14 @@ use openraft_rt::Select2;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::pages::Pages;
 use super::url::Url;
 use crate::grpc::{Response, Routes, SEND_BUFFER_BYTES, Tasks};
+use crate::proxy::{self, Proxy};
 use crate::runtime::tokio::{TokioRuntime, set_up_stream};
 use crate::watermark::Stop;
 
 /// How long a client's machine may be silent while something is on its way to it, before its connection is given up.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// How long a client may take to send the head of an HTTP/1.1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,15 +53,51 @@ pub(super) async fn resolve(url: &Url) -> io::Result<SocketAddr> {
     first.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no address"))
 }
 
+/// What answers requests that are gRPC: something for each connection.
+pub(super) trait Services: Clone + Send + Sync + 'static {
+    type Connection: Service<
+            Request<Incoming>,
+            Response = Response,
+            Error = Infallible,
+            Future = BoxFuture<'static, Result<Response, Infallible>>,
+        > + Send
+        + Sync
+        + 'static;
+
+    fn connection(&self) -> Self::Connection;
+}
+
+impl Services for Routes {
+    type Connection = Routes;
+
+    fn connection(&self) -> Routes {
+        self.clone()
+    }
+}
+
+impl Services for Proxy<TokioRuntime> {
+    type Connection = proxy::Connection;
+
+    fn connection(&self) -> proxy::Connection {
+        Proxy::connection(self)
+    }
+}
+
+/// What answers requests that are not.
+pub(super) trait Pages: Send + Sync + 'static {
+    /// The page at a path.
+    fn answer(self: Arc<Self>, method: Method, uri: Uri) -> BoxFuture<'static, Response>;
+}
+
 /// Answers clients.
 #[derive(Clone)]
-pub(super) struct Front {
-    pub(super) routes: Routes,
-    pub(super) pages: Arc<Pages>,
+pub(super) struct Front<S> {
+    pub(super) services: S,
+    pub(super) pages: Arc<dyn Pages>,
     pub(super) stop: Stop,
 }
 
-impl Front {
+impl<S: Services> Front<S> {
     /// Answers clients on these sockets until it is told to stop, and then finishes what is under way.
     pub(super) async fn serve(self, sockets: Vec<TcpListener>) {
         future::join_all(sockets.into_iter().map(|socket| self.clone().accept(socket))).await;
@@ -99,7 +135,8 @@ impl Front {
         server.http2().max_concurrent_streams(u32::MAX).max_send_buf_size(SEND_BUFFER_BYTES).auto_date_header(false);
         server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let stop = self.stop.clone();
-        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), self));
+        let attending = Attending { services: self.services.connection(), pages: self.pages };
+        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), attending));
         let ended = match TokioRuntime::select2(connection.as_mut(), stop.stopped()).await {
             Select2::First(ended) => ended,
             Select2::Second(()) => {
@@ -113,7 +150,21 @@ impl Front {
     }
 }
 
-impl Service<Request<Incoming>> for Front {
+/// Answers one connection.
+struct Attending<C> {
+    services: C,
+    pages: Arc<dyn Pages>,
+}
+
+impl<C> Service<Request<Incoming>> for Attending<C>
+where
+    C: Service<
+            Request<Incoming>,
+            Response = Response,
+            Error = Infallible,
+            Future = BoxFuture<'static, Result<Response, Infallible>>,
+        >,
+{
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
@@ -121,9 +172,9 @@ impl Service<Request<Incoming>> for Front {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let kind = request.headers().get(header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
-            return self.routes.call(request);
+            return self.services.call(request);
         }
-        let pages = self.pages.clone();
-        Box::pin(async move { Ok(pages.answer(request.method(), request.uri()).await) })
+        let answer = self.pages.clone().answer(request.method().clone(), request.uri().clone());
+        Box::pin(async move { Ok(answer.await) })
     }
 }

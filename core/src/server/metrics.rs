@@ -107,20 +107,26 @@ async fn count_leaders(node: Node<TokioRuntime>, changes: Arc<AtomicU64>) {
 }
 
 /// Prometheus' text format.
-struct Page(String);
+#[derive(Default)]
+pub(super) struct Page(String);
 
 impl Page {
+    /// What is on it.
+    pub(super) fn finish(self) -> String {
+        self.0
+    }
+
     fn head(&mut self, name: &str, help: &str, kind: &str) {
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
         self.head(name, help, "gauge");
         self.line(format_args!("{name} {value}"));
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, help, "counter");
         self.line(format_args!("{name} {value}"));
     }

@@ -11,6 +11,7 @@
 mod bootstrap;
 mod clients;
 mod duration;
+mod grpc_proxy;
 mod identity;
 mod logging;
 mod metrics;
@@ -33,7 +34,7 @@ use self::clients::Front;
 use self::identity::Identity;
 use self::metrics::Metrics;
 use self::options::{NotRun, Options};
-use self::pages::Pages;
+use self::pages::MemberPages;
 use self::shutdown::Signals;
 use crate::members::{Attributes, Directory};
 use crate::node::{Node, NodeOptions, StartError};
@@ -66,6 +67,10 @@ enum Failure {
 
 /// Runs the server that the command line describes, until a signal ends it.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if grpc_proxy::is_meant(&args) {
+        return grpc_proxy::main(&args);
+    }
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(NotRun::Show(text)) => {
@@ -110,9 +115,9 @@ async fn run(options: Options) -> Result<(), Failure> {
         "started"
     );
 
-    let pages = Pages { kv: node.kv(), metrics: Metrics::start(node.clone(), &TokioClock) };
+    let pages = MemberPages { kv: node.kv(), metrics: Metrics::start(node.clone(), &TokioClock) };
     let stop = Stop::default();
-    let front = Front { routes: node.routes(), pages: Arc::new(pages), stop: stop.clone() };
+    let front = Front { services: node.routes(), pages: Arc::new(pages), stop: stop.clone() };
     let serving = TokioRuntime::spawn(front.serve(sockets));
     match TokioRuntime::select2(signals.next(), node.failed()).await {
         Select2::First(signal) => tracing::info!(signal, "stopping"),

@@ -48,6 +48,8 @@ Examples:
     --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380 \\
     --initial-cluster a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380
 
+  seedbed-server grpc-proxy start --help   a proxy between clients and a cluster
+
 Exit status:
   0    ended by SIGINT or SIGTERM, everything written
   1    it could not start, or its disk has failed
@@ -209,12 +211,15 @@ impl Options {
     /// # Errors
     /// Why the server is not to run.
     pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, NotRun> {
-        let flags = Flags::try_parse_from(args).map_err(|error| {
-            let text = error.to_string();
-            if error.use_stderr() { NotRun::Bad(first_line(&text)) } else { NotRun::Show(text) }
-        })?;
+        let flags = Flags::try_parse_from(args).map_err(|error| not_run(&error))?;
         flags.check().map_err(NotRun::Bad)
     }
+}
+
+/// What clap makes of a command line that does not tell the server to run.
+pub(super) fn not_run(error: &clap::Error) -> NotRun {
+    let text = error.to_string();
+    if error.use_stderr() { NotRun::Bad(first_line(&text)) } else { NotRun::Show(text) }
 }
 
 /// What clap says before it explains the usage.

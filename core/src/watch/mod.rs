@@ -25,7 +25,8 @@ mod watcher;
 use std::time::Duration;
 
 pub(crate) use self::interval::Interval;
-pub(crate) use self::session::Session;
+pub(crate) use self::session::{Session, fragmented};
+pub(crate) use self::watcher::{Impossible, Watcher};
 use crate::mvcc::PieceLimit;
 
 /// How watches are served.

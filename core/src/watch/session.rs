@@ -322,7 +322,7 @@ fn is_in_sync<R: Runtime>(subscriber: &Subscriber, id: i64, watcher: &Watcher, r
 }
 
 /// A response in parts that are not larger than that, if each of its events is not.
-fn fragmented(mut response: WatchResponse, bytes_max: usize) -> VecDeque<WatchResponse> {
+pub(crate) fn fragmented(mut response: WatchResponse, bytes_max: usize) -> VecDeque<WatchResponse> {
     if response.encoded_len() <= bytes_max {
         return [response].into();
     }

@@ -10,7 +10,7 @@ use crate::proto::mvccpb::event::EventType;
 
 /// Why a watch cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Impossible {
+pub(crate) enum Impossible {
     EmptyRange,
     NegativeStart,
     UsedId,
@@ -18,7 +18,7 @@ pub(super) enum Impossible {
 
 impl Impossible {
     /// What the client is told: etcd's words, where it has any.
-    pub(super) fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Impossible::EmptyRange => "mvcc: watcher range is empty",
             Impossible::NegativeStart => "mvcc: watcher start revision is negative",
@@ -29,23 +29,23 @@ impl Impossible {
 
 /// A watch: what it wants to know.
 #[derive(Clone, Debug)]
-pub(super) struct Watcher {
-    pub(super) key: Bytes,
-    pub(super) range_end: Bytes,
+pub(crate) struct Watcher {
+    pub(crate) key: Bytes,
+    pub(crate) range_end: Bytes,
     puts: bool,
     deletions: bool,
-    pub(super) prev_kv: bool,
-    pub(super) progress_notify: bool,
-    pub(super) fragment: bool,
+    pub(crate) prev_kv: bool,
+    pub(crate) progress_notify: bool,
+    pub(crate) fragment: bool,
     /// The first revision that it is to be told of.
-    pub(super) start: i64,
+    pub(crate) start: i64,
     /// Whether it has been told anything since it was last looked after.
-    pub(super) told: bool,
+    pub(crate) told: bool,
 }
 
 impl Watcher {
     /// The watch that is asked for of a store at `revision`.
-    pub(super) fn new(request: &WatchCreateRequest, revision: i64) -> Result<Watcher, Impossible> {
+    pub(crate) fn new(request: &WatchCreateRequest, revision: i64) -> Result<Watcher, Impossible> {
         // As in etcd: no key at all means the least one.
         let key = if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() };
         if KeyRange::new(&key, &request.range_end).bounds().is_none() {
@@ -71,15 +71,19 @@ impl Watcher {
     }
 
     /// Whether a key is in its range.
-    pub(super) fn covers(&self, key: &[u8]) -> bool {
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
         KeyRange::new(&self.key, &self.range_end).contains(key)
     }
 
+    /// Whether it is to be told of deletions, or else of puts.
+    pub(crate) fn wants(&self, deletion: bool) -> bool {
+        if deletion { self.deletions } else { self.puts }
+    }
+
     /// What it is to be told of these changes, if it has been told of everything before `next`.
-    pub(super) fn events(&self, changes: &[Change], next: i64) -> Vec<Event> {
+    pub(crate) fn events(&self, changes: &[Change], next: i64) -> Vec<Event> {
         let from = changes.partition_point(|change| change.kv.mod_revision < next);
-        let wanted =
-            |change: &&Change| (if change.deleted { self.deletions } else { self.puts }) && self.covers(&change.kv.key);
+        let wanted = |change: &&Change| self.wants(change.deleted) && self.covers(&change.kv.key);
         changes[from..].iter().filter(wanted).map(|change| self.event(change)).collect()
     }
 

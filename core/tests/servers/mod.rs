@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod proxy;
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;

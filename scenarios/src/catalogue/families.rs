@@ -224,3 +224,14 @@ pub(super) const MEMBER_REMOVE: Family =
 /// Long enough for a removal, an addition and a snapshot, while other faults hold them up.
 pub(super) const MEMBER_REPLACE: Family =
     Family { kind: FamilyKind::MemberReplace, count: [1, 2], for_ms: [2_500, 6_000], brief_percent: 0, aims: ONE };
+pub(super) const PROXY_RESTART: Family =
+    Family { kind: FamilyKind::ProxyRestart, count: [1, 3], for_ms: [50, 2_000], brief_percent: 30, aims: &[] };
+pub(super) const PROXY_CUT: Family =
+    Family { kind: FamilyKind::ProxyCut, count: [1, 3], for_ms: [500, 4_000], brief_percent: 20, aims: &[] };
+pub(super) const PROXY_SLOW: Family = Family {
+    kind: FamilyKind::ProxySlow { latency_us: [5_000, 200_000], jitter_us: [0, 200_000] },
+    count: [1, 2],
+    for_ms: [500, 4_000],
+    brief_percent: 0,
+    aims: &[],
+};

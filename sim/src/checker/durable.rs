@@ -101,6 +101,7 @@ fn read(history: &History, end: &Final) -> Operation {
         member: end.member,
         incarnation: 0,
         path: Default::default(),
+        cached: false,
         invoked: time + 1,
         returned: time + 1,
         request: Request::Range(RangeRequest { key: everything.clone(), range_end: everything, ..Default::default() }),

@@ -154,6 +154,7 @@ impl Run<'_> {
             member,
             incarnation: 0,
             path: Default::default(),
+            cached: false,
             invoked: now,
             returned,
             request,

@@ -10,6 +10,7 @@
 //! | [`watch`] | watches: ordered, unique, reliable, atomic, resumable, bookmarkable | what they were told, client history, applied entries |
 //! | [`lease`] | leases and the keys that go with them are strictly serializable, and end in time and not before | client history, applied entries |
 //! | [`fencing`] | a lock or an office has one holder at each revision, who alone writes under its fence; observers see leaders in order | what contenders were told, applied entries |
+//! | [`proxied`] | what a proxy keeps is not staler than it says, and nobody is taken back | client history, applied entries |
 //! | [`read_latency`] | a ReadIndex read waits for nobody's disk | client history |
 //! | [`lease_hazard`] | none: it takes lease reads for serializable ones where clocks drift beyond what was declared | client history |
 //! | [`staleness`] | none: it counts the stale reads of each path | client history |
@@ -27,6 +28,7 @@ pub mod lease;
 pub mod lease_hazard;
 pub mod linearizable;
 mod past;
+pub mod proxied;
 pub mod read_latency;
 pub mod refusal;
 pub mod replicas;

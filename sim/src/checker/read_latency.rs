@@ -51,7 +51,12 @@ mod tests {
         let mut recorder = Recorder::new();
         let ask = |_| Ask { request: Request::Range(RangeRequest::default()), path };
         let read = recorder.invoke(1, Server::default(), INVOKED, ask);
-        recorder.complete(read, Some(Server { member: 2, incarnation: 0 }), outcome, INVOKED + took_ms * 1_000_000);
+        recorder.complete(
+            read,
+            Some(Server { member: 2, ..Server::default() }),
+            outcome,
+            INVOKED + took_ms * 1_000_000,
+        );
         let stalls = [Stall { node: NodeId(stalled), from: 0, until: stall_ms * 1_000_000 }];
         check(&recorder.finish(), &stalls, Some(Duration::from_millis(20))).is_ok()
     }

@@ -43,6 +43,7 @@ fn of_nobody(number: u64, request: Request) -> Operation {
         returned: 0,
         request,
         path: Default::default(),
+        cached: false,
         outcome: Outcome::Unknown,
     }
 }

@@ -30,7 +30,7 @@ impl Direct {
             Ok(body) => Outcome::Ok(decode(request, body)),
             Err((code, message)) => Outcome::of_status(code, &message),
         };
-        Some(Answer { incarnation: u64::from(answer.incarnation), outcome })
+        Some(Answer { incarnation: u64::from(answer.incarnation), cached: false, outcome })
     }
 }
 

@@ -11,6 +11,7 @@ use futures_util::stream;
 use madsim::runtime::NodeHandle;
 use seedbed_core::api::Context;
 use seedbed_core::grpc::Channel;
+use seedbed_core::proxy::CACHED;
 use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::kv_client::KvClient;
 use seedbed_proto::etcdserverpb::lease_client::LeaseClient;
@@ -177,14 +178,16 @@ fn answer<M>(result: Result<tonic::Response<M>, Status>, response: fn(M) -> Resp
     match result {
         Ok(answered) => {
             let incarnation = incarnation(answered.metadata())?;
-            Some(Answer { incarnation, outcome: Outcome::Ok(response(answered.into_inner())) })
+            let cached = answered.metadata().contains_key(CACHED);
+            Some(Answer { incarnation, cached, outcome: Outcome::Ok(response(answered.into_inner())) })
         }
         // A status that comes from the member has its header. One that has a source was made up here, when the
         // connection broke, perhaps after the headers: it says nothing about the operation, whatever its code.
         Err(status) => {
             let incarnation = incarnation(status.metadata())?;
             let of_member = std::error::Error::source(&status).is_none();
-            of_member.then(|| Answer { incarnation, outcome: Outcome::of_status(status.code(), status.message()) })
+            let outcome = || Outcome::of_status(status.code(), status.message());
+            of_member.then(|| Answer { incarnation, cached: false, outcome: outcome() })
         }
     }
 }

@@ -45,6 +45,7 @@ impl Way {
 /// Beyond the numbers of others.
 const WATCHERS: u32 = 1 << 20;
 const CONTENDERS: u32 = 1 << 21;
+const PROXIES: u32 = 1 << 22;
 
 /// Clients beside those of a plan.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,11 @@ pub enum Role {
     },
     /// Contends for locks and offices, or observes who holds them.
     Contender {
+        /// From 0.
+        nth: u32,
+    },
+    /// A proxy, as members know it.
+    Proxy {
         /// From 0.
         nth: u32,
     },
@@ -81,6 +87,7 @@ impl Role {
             Role::FirstWriter => 3,
             Role::Watcher { nth } => WATCHERS + nth,
             Role::Contender { nth } => CONTENDERS + nth,
+            Role::Proxy { nth } => PROXIES + nth,
             Role::LastWriter => WATCHERS - 1,
             Role::Nemesis { place } => 4 + u32::try_from(place).expect("a plan has fewer faults"),
         };
@@ -92,6 +99,8 @@ impl Role {
 struct Answer {
     /// How often it had been restarted.
     incarnation: u64,
+    /// Whether it is a proxy's own, from what it keeps.
+    cached: bool,
     outcome: Outcome,
 }
 
@@ -194,7 +203,7 @@ impl Client {
 
     /// Asks one member one thing, and records what came of it.
     pub async fn ask<A: Into<Ask>>(&mut self, member: NodeId, ask: impl FnOnce(u64) -> A) -> Outcome {
-        let asked = Server { member: member.0, incarnation: 0 };
+        let asked = Server { member: member.0, ..Server::default() };
         let (token, request, context) = {
             let mut recorder = self.recorder.borrow_mut();
             let token = recorder.invoke(u64::from(self.id), asked, true_now_ns(), ask);
@@ -206,7 +215,9 @@ impl Client {
         let answer = madsim::time::timeout(self.timeout, call).await.ok().flatten();
         let mut recorder = self.recorder.borrow_mut();
         let (server, outcome) = match answer {
-            Some(Answer { incarnation, outcome }) => (Some(Server { member: member.0, incarnation }), outcome),
+            Some(Answer { incarnation, cached, outcome }) => {
+                (Some(Server { member: member.0, incarnation, cached }), outcome)
+            }
             None => (None, Outcome::Unknown),
         };
         let operation = recorder.complete(token, server, outcome.clone(), true_now_ns());

@@ -46,12 +46,15 @@ pub struct Contenders {
 }
 
 impl Contenders {
-    /// Starts those of a plan.
-    pub fn start(plan: &Plan, network: &Network, roster: &Roster) -> Contenders {
+    /// Starts those of a plan. `roster` says whom a client asks.
+    pub fn start(plan: &Plan, network: &Network, roster: &dyn Fn(u32) -> Roster) -> Contenders {
         let (log, over) = (Rc::new(RefCell::new(ContendLog::default())), Rc::new(Cell::new(false)));
         let (mut contending, mut observing) = (Vec::new(), Vec::new());
         if let Some(contend) = plan.contend {
-            let seat = |nth| seat(nth, plan, network, roster, &over);
+            let seat = |nth| {
+                let client = Role::Contender { nth }.number(&plan.workload);
+                seat(nth, plan, network, &roster(client), &over)
+            };
             for nth in 0..contend.contenders {
                 let contender = Contender::new(seat(nth), contend, log.clone());
                 contending.push(madsim::task::spawn_local(contender.run()));

@@ -20,6 +20,9 @@ mod member_replace;
 mod operator;
 mod partition;
 mod pause;
+mod proxy_cut;
+mod proxy_restart;
+mod proxy_slow;
 mod restart;
 mod skew;
 mod slow_link;
@@ -101,6 +104,9 @@ pub fn family(kind: &FaultKind) -> &'static str {
         FaultKind::LearnerPromotion { .. } => "learner-promotion",
         FaultKind::MemberRemove { .. } => "member-remove",
         FaultKind::MemberReplace { .. } => "member-replace",
+        FaultKind::ProxyRestart { .. } => "proxy-restart",
+        FaultKind::ProxyCut { .. } => "proxy-cut",
+        FaultKind::ProxySlow { .. } => "proxy-slow",
     }
 }
 
@@ -161,6 +167,9 @@ fn nemesis(place: usize, fault: &Fault, client: impl FnOnce() -> Client) -> Box<
         FaultKind::LearnerPromotion { member, learn_ms } => Box::new(member_add::MemberAdd::new(*member, *learn_ms)),
         FaultKind::MemberRemove { target } => Box::new(member_remove::MemberRemove::new(*target)),
         FaultKind::MemberReplace { target, member } => Box::new(member_replace::MemberReplace::new(*target, *member)),
+        FaultKind::ProxyRestart { proxy } => Box::new(proxy_restart::ProxyRestart::new(*proxy)),
+        FaultKind::ProxyCut { proxy } => Box::new(proxy_cut::ProxyCut::new(*proxy)),
+        FaultKind::ProxySlow { proxy, latency_us } => Box::new(proxy_slow::ProxySlow::new(*proxy, *latency_us)),
     }
 }
 

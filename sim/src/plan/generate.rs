@@ -12,8 +12,8 @@ use super::scenario::{
 };
 use super::validate::Downtime;
 use super::{
-    ClusterPlan, ContendPlan, DiskPlan, Fault, FaultKind, LeasePlan, LinkSet, Mix, NetworkPlan, Part, Plan, Target,
-    VERSION, WatchPlan, WorkloadPlan,
+    ClusterPlan, ContendPlan, DiskPlan, Fault, FaultKind, LeasePlan, LinkSet, Mix, NetworkPlan, Part, Plan, ProxyPlan,
+    Target, VERSION, WatchPlan, WorkloadPlan,
 };
 use crate::rng::{self, Draw as _};
 
@@ -66,7 +66,22 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
     }
     let watch = scenario.watch.filter(|_| is_on("watch")).map(|ranges| watch(&ranges, &mut draw("watch")));
     let contend = scenario.contend.filter(|_| is_on("contend")).map(|ranges| contend(&ranges, &mut draw("contend")));
-    let faults = faults(&scenario.faults, &cluster, act_ms, draw);
+    let proxy = scenario.proxy.map(|ranges| {
+        let d = &mut draw("proxy");
+        ProxyPlan {
+            proxies: d.within_u32(ranges.proxies),
+            staleness_ms: d.within(ranges.staleness_ms),
+            ranges: d.within(ranges.ranges),
+            percent: d.within_u32(ranges.percent),
+        }
+    });
+    let mut faults = faults(&scenario.faults, &cluster, act_ms, draw);
+    let d = &mut draw("proxy/faults");
+    for fault in &mut faults {
+        if let Some(met) = fault.fault.proxy_mut() {
+            *met = d.within_u32([1, proxy.map_or(1, |proxy| u64::from(proxy.proxies))]);
+        }
+    }
 
     Plan {
         version: VERSION,
@@ -80,6 +95,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
         workload,
         watch,
         contend,
+        proxy,
         faults,
         converge_ms: scenario.converge_ms,
         read_index_ms: scenario.read_index_ms,
@@ -329,6 +345,12 @@ fn window(family: &Family, nth: u64, act: &Act<'_>, d: &mut Draw) -> Fault {
         }
         FamilyKind::MemberRemove => FaultKind::MemberRemove { target },
         FamilyKind::MemberReplace => FaultKind::MemberReplace { target, member: members + 3 + 3 * nth },
+        // Which one is drawn when all faults are known.
+        FamilyKind::ProxyRestart => FaultKind::ProxyRestart { proxy: 1 },
+        FamilyKind::ProxyCut => FaultKind::ProxyCut { proxy: 1 },
+        FamilyKind::ProxySlow { latency_us, jitter_us } => {
+            FaultKind::ProxySlow { proxy: 1, latency_us: d.band(latency_us, jitter_us) }
+        }
     };
     Fault { at_ms, for_ms, stream: None, fault }
 }
@@ -483,6 +505,7 @@ mod tests {
                     lease_list: [0, 4],
                 },
             },
+            proxy: None,
             contend: Some(ContendRanges {
                 contenders: [0, 3],
                 observers: [0, 2],

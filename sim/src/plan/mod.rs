@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::scenario::{
     Aim, ClusterRanges, ContendRanges, DiskRanges, Family, FamilyKind, FaultRanges, LeaseRanges, LinkAim, MixRanges,
-    NetworkRanges, Scenario, Span, WatchRanges, WorkloadRanges,
+    NetworkRanges, ProxyRanges, Scenario, Span, WatchRanges, WorkloadRanges,
 };
 pub use self::validate::PlanError;
 
@@ -53,6 +53,9 @@ pub struct Plan {
     /// What is contended for, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contend: Option<ContendPlan>,
+    /// The proxies between some of the clients and the members, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyPlan>,
     /// What goes wrong, in the order of its beginning.
     pub faults: Vec<Fault>,
     /// After everything is healed, how long the cluster has to converge and serve again.
@@ -194,6 +197,20 @@ pub struct ContendPlan {
     pub ttl_s: [u64; 2],
     /// How long a holder waits after each change that it makes, least and greatest.
     pub hold_ms: [u64; 2],
+}
+
+/// Proxies, and who goes by way of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyPlan {
+    /// How many there are.
+    pub proxies: u32,
+    /// How stale an answer from what a proxy keeps may be.
+    pub staleness_ms: u64,
+    /// Of how many ranges a proxy keeps answers.
+    pub ranges: u64,
+    /// Of a hundred clients that speak gRPC, watch or contend, how many go by way of proxies.
+    pub percent: u32,
 }
 
 /// What clients do with leases.
@@ -621,6 +638,23 @@ pub enum FaultKind {
         /// The number of the one that comes, as of a `member-add`.
         member: u64,
     },
+    /// A proxy's process dies, and is started again at the end of the fault.
+    ProxyRestart {
+        /// Which, from 1.
+        proxy: u32,
+    },
+    /// Nothing passes between a proxy and the members; its clients reach it.
+    ProxyCut {
+        /// Which, from 1.
+        proxy: u32,
+    },
+    /// What members send to a proxy is under way for so long; what it sends is not.
+    ProxySlow {
+        /// Which, from 1.
+        proxy: u32,
+        /// The one-way delay of a message, least and greatest.
+        latency_us: [u64; 2],
+    },
 }
 
 impl FaultKind {
@@ -647,7 +681,10 @@ impl FaultKind {
             | FaultKind::Transfer
             | FaultKind::Compaction { .. }
             | FaultKind::MemberAdd { .. }
-            | FaultKind::LearnerPromotion { .. } => None,
+            | FaultKind::LearnerPromotion { .. }
+            | FaultKind::ProxyRestart { .. }
+            | FaultKind::ProxyCut { .. }
+            | FaultKind::ProxySlow { .. } => None,
             FaultKind::Isolate { target }
             | FaultKind::OneWay { target }
             | FaultKind::Shut { target }
@@ -674,6 +711,26 @@ impl FaultKind {
             | FaultKind::Drift { target, .. }
             | FaultKind::Skew { target, .. }
             | FaultKind::Jump { target, .. } => Some(target),
+        }
+    }
+
+    /// The proxy that it meets, from 1, if it meets one.
+    pub(crate) fn proxy(&self) -> Option<u32> {
+        match *self {
+            FaultKind::ProxyRestart { proxy } | FaultKind::ProxyCut { proxy } | FaultKind::ProxySlow { proxy, .. } => {
+                Some(proxy)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn proxy_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            FaultKind::ProxyRestart { proxy } | FaultKind::ProxyCut { proxy } | FaultKind::ProxySlow { proxy, .. } => {
+                Some(proxy)
+            }
+            _ => None,
         }
     }
 

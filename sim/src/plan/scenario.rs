@@ -28,6 +28,8 @@ pub struct Scenario {
     pub watch: Option<WatchRanges>,
     /// What is contended for, if anything is.
     pub contend: Option<ContendRanges>,
+    /// The proxies, if there are any.
+    pub proxy: Option<ProxyRanges>,
     /// Of a hundred seeds, how many do without a given one of these: watching, leases, contending.
     pub services_off_percent: u64,
     /// What goes wrong.
@@ -136,6 +138,16 @@ pub struct ContendRanges {
     pub more_s: Span,
     /// The longest that a holder waits.
     pub hold_ms: Span,
+}
+
+/// What proxies are drawn from.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields of ProxyPlan, where they are explained")]
+pub struct ProxyRanges {
+    pub proxies: Span,
+    pub staleness_ms: Span,
+    pub ranges: Span,
+    pub percent: Span,
 }
 
 /// What watching is drawn from.
@@ -299,6 +311,12 @@ pub enum FamilyKind {
     },
     MemberRemove,
     MemberReplace,
+    ProxyRestart,
+    ProxyCut,
+    ProxySlow {
+        latency_us: Span,
+        jitter_us: Span,
+    },
 }
 
 impl FamilyKind {
@@ -343,6 +361,9 @@ impl FamilyKind {
             FamilyKind::LearnerPromotion { .. } => "learner-promotion",
             FamilyKind::MemberRemove => "member-remove",
             FamilyKind::MemberReplace => "member-replace",
+            FamilyKind::ProxyRestart => "proxy-restart",
+            FamilyKind::ProxyCut => "proxy-cut",
+            FamilyKind::ProxySlow { .. } => "proxy-slow",
         }
     }
 

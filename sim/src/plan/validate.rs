@@ -29,7 +29,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    ClusterPlan, ContendPlan, Fault, FaultKind, LeasePlan, LinkSet, Plan, Span, Target, VERSION, WatchPlan,
+    ClusterPlan, ContendPlan, Fault, FaultKind, LeasePlan, LinkSet, Plan, ProxyPlan, Span, Target, VERSION, WatchPlan,
     WorkloadPlan,
 };
 
@@ -131,6 +131,14 @@ impl Plan {
         self.validate_script()?;
         self.watch.as_ref().map_or(Ok(()), WatchPlan::validate)?;
         self.contend.as_ref().map_or(Ok(()), ContendPlan::validate)?;
+        self.proxy.as_ref().map_or(Ok(()), ProxyPlan::validate)?;
+        for (place, fault) in self.faults.iter().enumerate() {
+            let proxies = self.proxy.map_or(0, |proxy| proxy.proxies);
+            let there_is = fault.fault.proxy().is_none_or(|proxy| (1..=proxies).contains(&proxy));
+            ensure(there_is, format_args!("faults[{place}].fault"), || {
+                format!("there is no such proxy: the plan has {proxies}")
+            })?;
+        }
         within("converge_ms", self.converge_ms, 1, TIME_MS_MAX)?;
         within("read_index_ms", self.read_index_ms.unwrap_or(1), 1, TIME_MS_MAX)?;
         let leases = self.cluster.lease_drift_ppm.is_some() || self.workload.mix.get_lease == 0;
@@ -339,6 +347,15 @@ impl ContendPlan {
     }
 }
 
+impl ProxyPlan {
+    fn validate(&self) -> Result<(), PlanError> {
+        within("proxy.proxies", self.proxies, 1, WATCHERS_MAX)?;
+        within("proxy.staleness_ms", self.staleness_ms, 1, TIME_MS_MAX)?;
+        within("proxy.ranges", self.ranges, 0, KEYS_MAX)?;
+        within("proxy.percent", self.percent, 0, 100)
+    }
+}
+
 impl WatchPlan {
     fn validate(&self) -> Result<(), PlanError> {
         within("watch.watchers", self.watchers, 0, WATCHERS_MAX)?;
@@ -461,6 +478,10 @@ impl Fault {
             FaultKind::MemberReplace { target, member } => {
                 alone(field("member-replace", "target"), *target, members)?;
                 new(field("member-replace", "member"), *member, members)
+            }
+            FaultKind::ProxyRestart { .. } | FaultKind::ProxyCut { .. } => Ok(()),
+            FaultKind::ProxySlow { latency_us, .. } => {
+                band(field("proxy-slow", "latency_us"), *latency_us, TIME_MS_MAX * 1000)
             }
         }
     }

@@ -87,6 +87,7 @@ fn plan() -> Plan {
         },
         contend: Some(ContendPlan { contenders: 3, observers: 1, names: 1, ttl_s: [1, 1], hold_ms: [0, 100] }),
         watch: Some(WatchPlan { watchers: 3, progress_ms: 200, fragment_bytes: 500, piece_changes: 20 }),
+        proxy: None,
         faults,
         converge_ms: 15_000,
         read_index_ms: Some(500),

@@ -56,15 +56,15 @@ enum Waiting {
 }
 
 impl Watchers {
-    /// Starts those of a plan.
-    pub fn start(plan: &Plan, network: &Network, roster: &Roster) -> Watchers {
+    /// Starts those of a plan. `roster` says whom a client asks.
+    pub fn start(plan: &Plan, network: &Network, roster: &dyn Fn(u32) -> Roster) -> Watchers {
         let count = plan.watch.as_ref().map_or(0, |watch| watch.watchers);
         let fragment_bytes = plan.watch.as_ref().map_or(0, |watch| watch.fragment_bytes);
         let log = Rc::new(RefCell::new(WatchLog { fragment_bytes, ..WatchLog::default() }));
         let end = Rc::new(End { waiting: RefCell::new(vec![Waiting::Under; count as usize]), ..End::default() });
         let tasks = (0..count)
             .map(|nth| {
-                let watcher = Watcher::new(nth, plan, network.clone(), roster.clone(), log.clone(), end.clone());
+                let watcher = Watcher::new(nth, plan, network.clone(), roster, log.clone(), end.clone());
                 madsim::task::spawn_local(watcher.run())
             })
             .collect();

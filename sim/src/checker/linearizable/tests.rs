@@ -37,6 +37,7 @@ impl Script {
             returned,
             request,
             path: Default::default(),
+            cached: false,
             outcome,
         });
         id

@@ -1,0 +1,144 @@
+//! The KV service of a proxy.
+
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Status, async_trait};
+
+use super::CACHED;
+use super::cache::Cache;
+use super::namespace::Namespace;
+use super::seen::Seen;
+use super::upstream::{Upstream, sent_on};
+use crate::proto::etcdserverpb::kv_client::KvClient;
+use crate::proto::etcdserverpb::kv_server::Kv;
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, request_op,
+};
+use crate::runtime::Runtime;
+
+/// Metadata with which a read is answered by a member: who asks may be allowed more or less than others.
+const PERSONAL: [&str; 2] = ["token", "authorization"];
+
+/// Keys and values, from members.
+pub(super) struct KvProxy<R: Runtime> {
+    pub(super) upstream: Upstream<R>,
+    pub(super) cache: Cache<R>,
+    pub(super) namespace: Namespace,
+}
+
+/// Has the answer count as seen.
+fn seen<T>(seen: &Seen, answered: &tonic::Response<T>, header: impl Fn(&T) -> Option<&ResponseHeader>) {
+    seen.saw(header(answered.get_ref()).map_or(0, |header| header.revision));
+}
+
+fn is_personal(metadata: &MetadataMap) -> bool {
+    PERSONAL.iter().any(|key| metadata.contains_key(*key))
+}
+
+impl<R: Runtime> KvProxy<R> {
+    async fn client(&self) -> Result<KvClient<super::upstream::Link>, Status> {
+        Ok(KvClient::new(self.upstream.link().await?).max_decoding_message_size(usize::MAX))
+    }
+}
+
+#[async_trait]
+impl<R: Runtime> Kv for KvProxy<R> {
+    async fn range(&self, request: tonic::Request<RangeRequest>) -> Result<tonic::Response<RangeResponse>, Status> {
+        let by = Seen::of(&request);
+        let cached = !is_personal(request.metadata());
+        let mut request = request.map(|mut range| {
+            self.namespace.enter_get(&mut range);
+            range
+        });
+        let range = request.get_ref();
+        // The past, which may be compacted at any time, and what is refused, is for members to say.
+        let mut response = if cached && range.serializable && range.revision == 0 && !range.key.is_empty() {
+            let (response, cached) = self.cache.read(range, by.revision()).await?;
+            let mut response = tonic::Response::new(response);
+            if cached {
+                response.metadata_mut().insert(CACHED, MetadataValue::from_static("true"));
+            }
+            response
+        } else {
+            let again = range.serializable.then(|| (request.metadata().clone(), range.clone()));
+            request.extensions_mut().clear();
+            let response = sent_on(self.client().await?.range(request).await)?;
+            match again {
+                Some((metadata, range)) if revision(response.get_ref()) < by.revision() => {
+                    // A member that lags behind the one that the client has heard before.
+                    let range = RangeRequest { serializable: false, ..range };
+                    let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), range);
+                    sent_on(self.client().await?.range(request).await)?
+                }
+                _ => response,
+            }
+        };
+        seen(&by, &response, |response| response.header.as_ref());
+        self.namespace.leave_get(response.get_mut());
+        Ok(response)
+    }
+
+    async fn put(&self, mut request: tonic::Request<PutRequest>) -> Result<tonic::Response<PutResponse>, Status> {
+        let by = Seen::of(&request);
+        self.namespace.enter_put(request.get_mut());
+        let mut response = sent_on(self.client().await?.put(request).await)?;
+        seen(&by, &response, |response| response.header.as_ref());
+        self.namespace.leave_put(response.get_mut());
+        Ok(response)
+    }
+
+    async fn delete_range(
+        &self,
+        mut request: tonic::Request<DeleteRangeRequest>,
+    ) -> Result<tonic::Response<DeleteRangeResponse>, Status> {
+        let by = Seen::of(&request);
+        self.namespace.enter_delete(request.get_mut());
+        let mut response = sent_on(self.client().await?.delete_range(request).await)?;
+        seen(&by, &response, |response| response.header.as_ref());
+        self.namespace.leave_delete(response.get_mut());
+        Ok(response)
+    }
+
+    async fn txn(&self, mut request: tonic::Request<TxnRequest>) -> Result<tonic::Response<TxnResponse>, Status> {
+        let by = Seen::of(&request);
+        self.namespace.enter_txn(request.get_mut());
+        let again = is_serializable(request.get_ref()).then(|| (request.metadata().clone(), request.get_ref().clone()));
+        let mut response = sent_on(self.client().await?.txn(request).await)?;
+        let revision = response.get_ref().header.as_ref().map_or(0, |header| header.revision);
+        if let Some((metadata, mut txn)) = again.filter(|_| revision < by.revision()) {
+            // As with a range: it only reads.
+            for operation in txn.success.iter_mut().chain(&mut txn.failure) {
+                if let Some(request_op::Request::RequestRange(range)) = &mut operation.request {
+                    range.serializable = false;
+                }
+            }
+            let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), txn);
+            response = sent_on(self.client().await?.txn(request).await)?;
+        }
+        seen(&by, &response, |response| response.header.as_ref());
+        self.namespace.leave_txn(response.get_mut());
+        Ok(response)
+    }
+
+    async fn compact(
+        &self,
+        request: tonic::Request<CompactionRequest>,
+    ) -> Result<tonic::Response<CompactionResponse>, Status> {
+        let by = Seen::of(&request);
+        let response = sent_on(self.client().await?.compact(request).await)?;
+        seen(&by, &response, |response| response.header.as_ref());
+        Ok(response)
+    }
+}
+
+fn revision(response: &RangeResponse) -> i64 {
+    response.header.as_ref().map_or(0, |header| header.revision)
+}
+
+/// Whether a txn only reads, and any member may answer it from its own state.
+fn is_serializable(txn: &TxnRequest) -> bool {
+    let mut operations = txn.success.iter().chain(&txn.failure);
+    operations.all(
+        |operation| matches!(&operation.request, Some(request_op::Request::RequestRange(range)) if range.serializable),
+    )
+}

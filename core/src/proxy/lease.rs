@@ -1,0 +1,295 @@
+//! The Lease service of a proxy: keep-alives go to a member together, one of each lease at a time.
+//!
+//! ```text
+//!   clients   7  7  8      7                     each asks for itself
+//!   member    (7 8) ───►   (7)  ◄── (7 8)        whoever asks while one is under way waits for the next
+//! ```
+//!
+//! An answer is never one to an earlier question: a lease counts from when it was asked for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use openraft_rt::Select2;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tonic::{Status, Streaming, async_trait};
+
+use super::namespace::Namespace;
+use super::seen::Seen;
+use super::upstream::{Link, Upstream, sent_on};
+use crate::api::ApiError;
+use crate::proto::etcdserverpb::lease_client::LeaseClient;
+use crate::proto::etcdserverpb::lease_server::Lease;
+use crate::proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    ResponseHeader,
+};
+use crate::runtime::Runtime;
+use crate::watermark::Stop;
+
+/// How many keep-alives of one client's stream wait for their answers together at most.
+const TOGETHER_MAX: usize = 1000;
+
+/// Who waits for an answer about a lease.
+type Waiter = oneshot::Sender<Result<LeaseKeepAliveResponse, Status>>;
+
+/// Leases, from members.
+pub(super) struct LeaseProxy<R: Runtime> {
+    pub(super) upstream: Upstream<R>,
+    pub(super) namespace: Namespace,
+    pub(super) keeper: Keeper<R>,
+    pub(super) stop: Stop,
+}
+
+/// Sends keep-alives to a member. Clones are the same.
+pub(super) struct Keeper<R: Runtime> {
+    shared: Arc<Shared<R>>,
+}
+
+impl<R: Runtime> Clone for Keeper<R> {
+    fn clone(&self) -> Self {
+        Keeper { shared: self.shared.clone() }
+    }
+}
+
+struct Shared<R: Runtime> {
+    upstream: Upstream<R>,
+    waiting: Mutex<BTreeMap<i64, Vec<Waiter>>>,
+    wanted: Notify,
+    /// Keep-alives that clients have asked for, and that a member was.
+    asked: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl<R: Runtime> Keeper<R> {
+    pub(super) fn start(upstream: Upstream<R>, stop: Stop) -> Self {
+        let keeper = Keeper {
+            shared: Arc::new(Shared {
+                upstream,
+                waiting: Mutex::default(),
+                wanted: Notify::new(),
+                asked: AtomicU64::new(0),
+                sent: AtomicU64::new(0),
+            }),
+        };
+        let running = keeper.clone();
+        drop(R::spawn(async move {
+            let _: Select2<(), ()> = R::select2(stop.stopped(), running.run()).await;
+        }));
+        keeper
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, Vec<Waiter>>> {
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many keep-alives there were, and how many of them members were asked for.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.shared.asked.load(Ordering::Relaxed), self.shared.sent.load(Ordering::Relaxed))
+    }
+
+    fn ask(&self, id: i64) -> oneshot::Receiver<Result<LeaseKeepAliveResponse, Status>> {
+        let (waiter, answer) = oneshot::channel();
+        self.shared.asked.fetch_add(1, Ordering::Relaxed);
+        self.lock().entry(id).or_default().push(waiter);
+        self.shared.wanted.notify_one();
+        answer
+    }
+
+    /// Has a lease renewed.
+    ///
+    /// # Errors
+    /// What a member says, or that there is none.
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+        self.ask(id).await.unwrap_or_else(|_| Err(ApiError::Stopped.into()))
+    }
+
+    async fn run(self) {
+        loop {
+            self.shared.wanted.notified().await;
+            match self.shared.upstream.link().await {
+                Ok(link) => self.keep(link).await,
+                Err(status) => self.fail(std::mem::take(&mut *self.lock()), &status),
+            }
+        }
+    }
+
+    /// Sends keep-alives on one stream until it breaks.
+    async fn keep(&self, link: Link) {
+        let (requests, mut receiver) = mpsc::unbounded_channel();
+        let mut round = self.send(&requests);
+        let sent = stream::poll_fn(move |context| receiver.poll_recv(context));
+        let opened = LeaseClient::new(link.clone()).lease_keep_alive(sent).await;
+        let mut answers = match opened {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return self.fail(round, &sent_on::<()>(Err(status)).expect_err("it is one")),
+        };
+        loop {
+            while !round.is_empty() {
+                match answers.message().await {
+                    Ok(Some(response)) => {
+                        for waiter in round.remove(&response.id).into_iter().flatten() {
+                            // Whoever has gone does not want to know.
+                            let _ = waiter.send(Ok(response));
+                        }
+                    }
+                    Ok(None) => return self.fail(round, &Status::unavailable("seedbed: a member ended the stream")),
+                    Err(status) => return self.fail(round, &status),
+                }
+            }
+            let wanted = R::select2(self.shared.wanted.notified(), answers.message());
+            if let Select2::Second(_) = wanted.await {
+                // Nothing was asked: the member has gone.
+                self.shared.wanted.notify_one();
+                return;
+            }
+            round = self.send(&requests);
+        }
+    }
+
+    /// Sends one keep-alive for each lease that somebody waits for.
+    fn send(&self, requests: &mpsc::UnboundedSender<LeaseKeepAliveRequest>) -> BTreeMap<i64, Vec<Waiter>> {
+        let round = std::mem::take(&mut *self.lock());
+        self.shared.sent.fetch_add(round.len() as u64, Ordering::Relaxed);
+        for id in round.keys() {
+            // If the stream has broken, so it says.
+            let _ = requests.send(LeaseKeepAliveRequest { id: *id });
+        }
+        round
+    }
+
+    fn fail(&self, round: BTreeMap<i64, Vec<Waiter>>, status: &Status) {
+        for waiter in round.into_values().flatten() {
+            let _ = waiter.send(Err(status.clone()));
+        }
+        // Others may have come meanwhile.
+        self.shared.wanted.notify_one();
+    }
+}
+
+impl<R: Runtime> LeaseProxy<R> {
+    async fn client(&self) -> Result<LeaseClient<Link>, Status> {
+        Ok(LeaseClient::new(self.upstream.link().await?).max_decoding_message_size(usize::MAX))
+    }
+}
+
+fn saw(seen: &Seen, header: Option<&ResponseHeader>) {
+    seen.saw(header.map_or(0, |header| header.revision));
+}
+
+#[async_trait]
+impl<R: Runtime> Lease for LeaseProxy<R> {
+    type LeaseKeepAliveStream = BoxStream<'static, Result<LeaseKeepAliveResponse, Status>>;
+
+    async fn lease_grant(
+        &self,
+        request: tonic::Request<LeaseGrantRequest>,
+    ) -> Result<tonic::Response<LeaseGrantResponse>, Status> {
+        let by = Seen::of(&request);
+        let response = sent_on(self.client().await?.lease_grant(request).await)?;
+        saw(&by, response.get_ref().header.as_ref());
+        Ok(response)
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: tonic::Request<LeaseRevokeRequest>,
+    ) -> Result<tonic::Response<LeaseRevokeResponse>, Status> {
+        let by = Seen::of(&request);
+        let response = sent_on(self.client().await?.lease_revoke(request).await)?;
+        saw(&by, response.get_ref().header.as_ref());
+        Ok(response)
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: tonic::Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<tonic::Response<Self::LeaseKeepAliveStream>, Status> {
+        let keeping = Keeping {
+            requests: request.into_inner(),
+            keeper: self.keeper.clone(),
+            stop: self.stop.clone(),
+            ended: None,
+            waiting: VecDeque::new(),
+        };
+        let responses = stream::unfold(Some(keeping), |keeping| async {
+            let mut keeping = keeping?;
+            match keeping.next().await {
+                Ok(Some(response)) => Some((Ok(response), Some(keeping))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(tonic::Response::new(responses.boxed()))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: tonic::Request<LeaseTimeToLiveRequest>,
+    ) -> Result<tonic::Response<LeaseTimeToLiveResponse>, Status> {
+        let by = Seen::of(&request);
+        let mut response = sent_on(self.client().await?.lease_time_to_live(request).await)?;
+        saw(&by, response.get_ref().header.as_ref());
+        self.namespace.leave_keys(&mut response.get_mut().keys);
+        Ok(response)
+    }
+
+    async fn lease_leases(
+        &self,
+        request: tonic::Request<LeaseLeasesRequest>,
+    ) -> Result<tonic::Response<LeaseLeasesResponse>, Status> {
+        let by = Seen::of(&request);
+        let response = sent_on(self.client().await?.lease_leases(request).await)?;
+        saw(&by, response.get_ref().header.as_ref());
+        Ok(response)
+    }
+}
+
+/// A client's stream of keep-alives.
+struct Keeping<R: Runtime> {
+    requests: Streaming<LeaseKeepAliveRequest>,
+    keeper: Keeper<R>,
+    stop: Stop,
+    /// What came in the place of a request, when several were taken at once: the end, or an error.
+    ended: Option<Result<(), Status>>,
+    /// Answers to come, in the order of their questions.
+    waiting: VecDeque<oneshot::Receiver<Result<LeaseKeepAliveResponse, Status>>>,
+}
+
+impl<R: Runtime> Keeping<R> {
+    /// The next response; none, once the client has nothing more to ask.
+    async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, Status> {
+        loop {
+            while self.waiting.len() < TOGETHER_MAX
+                && self.ended.is_none()
+                && let Some(request) = self.requests.message().now_or_never()
+            {
+                self.take(request);
+            }
+            if let Some(waiting) = self.waiting.front_mut() {
+                let answer = waiting.await.unwrap_or_else(|_| Err(ApiError::Stopped.into()));
+                self.waiting.pop_front();
+                return answer.map(Some);
+            }
+            if let Some(ended) = self.ended.take() {
+                return ended.map(|()| None);
+            }
+            match R::select2(self.stop.stopped(), self.requests.message()).await {
+                Select2::First(()) => return Err(ApiError::Stopped.into()),
+                Select2::Second(request) => self.take(request),
+            }
+        }
+    }
+
+    fn take(&mut self, request: Result<Option<LeaseKeepAliveRequest>, Status>) {
+        match request {
+            Ok(Some(request)) => self.waiting.push_back(self.keeper.ask(request.id)),
+            Ok(None) => self.ended = Some(Ok(())),
+            Err(status) => self.ended = Some(Err(status)),
+        }
+    }
+}
