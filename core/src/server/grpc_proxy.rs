@@ -334,7 +334,7 @@ mod tests {
             &["--metrics-addr", "127.0.0.1:1"],
             &["--cache-staleness", "0s"],
             &["--cache-staleness", "soon"],
-            &["--cache-ranges", "-1"],
+            &["--cache-ranges", "few"],
             &["--resolver-prefix", "p"],
             &["--no-such-flag"],
         ] {
