@@ -5,7 +5,7 @@
 //!             │
 //!            grpc         the services on byte streams: HTTP/2 without sockets
 //!             │
-//!            api          the services: what a client calls
+//!         api  proxy      the services: what a client calls; the same, between clients and members
 //!        /  |   |   |  \
 //!    read watch lease | node   the read paths; what changes, told; when leases end; one member, wired
 //!        \  |   |   |  /
