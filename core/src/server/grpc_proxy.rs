@@ -73,10 +73,10 @@ struct Flags {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:23790")]
     advertise_client_url: String,
     /// Under which keys proxies are registered; then they are what clients know as the members
-    #[arg(long, value_name = "PREFIX", requires = "resolver_ttl")]
+    #[arg(long, value_name = "PREFIX")]
     resolver_prefix: Option<String>,
     /// For how long a proxy stays registered that is gone, in seconds
-    #[arg(long, value_name = "SECONDS", requires = "resolver_prefix")]
+    #[arg(long, value_name = "SECONDS")]
     resolver_ttl: Option<u32>,
     /// What clients' keys lie under, unknown to them
     #[arg(long, value_name = "PREFIX", default_value = "")]
@@ -184,7 +184,7 @@ impl Flags {
                 address: self.advertise_client_url,
             }),
             (None, None) => None,
-            _ => return Err("--resolver-prefix and --resolver-ttl must not be empty".to_owned()),
+            _ => return Err("--resolver-prefix and --resolver-ttl go together, and neither is empty".to_owned()),
         };
         let watch = WatchOptions { progress_interval, ..WatchOptions::default() };
         let message_bytes = match self.max_recv_bytes {
