@@ -102,7 +102,7 @@ impl<R: Runtime> KvService<R> {
 
 /// Whether a txn that only reads may be answered from an old state: every range in it says so. One without ranges is
 /// asked for the sake of its conditions, and nobody has said that they may be old.
-fn only_serializable(txn: &TxnRequest) -> bool {
+pub(crate) fn only_serializable(txn: &TxnRequest) -> bool {
     let mut operations = txn.success.iter().chain(&txn.failure).peekable();
     operations.peek().is_some()
         && operations.all(|operation| {

@@ -12,7 +12,7 @@ use crate::runtime::Runtime;
 use crate::watch::Interval;
 
 /// The metadata by which a client asks for it.
-const HAS_LEADER: &str = "hasleader";
+pub(crate) const HAS_LEADER: &str = "hasleader";
 
 /// For how many election time-outs a member may have no leader until such a client's stream ends, as in etcd.
 const LEADERLESS_MAX: u32 = 3;

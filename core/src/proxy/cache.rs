@@ -8,7 +8,7 @@
 //! - What is kept follows its [line](super::line): an event changes it or drops it, whoever has caused it. An answer that was
 //!   overtaken by an event is not kept, and a line begins with what follows the answer; so none is brought back.
 //! - It is *fresh* for a while after each probe: a linearizable read of a member says which revision the cluster was at, and what
-//!   is kept counts once it has been told that far. It is never staler than that while; nobody asks, nobody probes.
+//!   is kept counts once it has been told that far. It is never staler than that while. Where nobody asks, nobody probes.
 //! - It is as of the revision that the answer names, which is none before what the client has seen.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +24,7 @@ use tonic::Status;
 
 use super::feed::Feed;
 use super::line::{Line, LineKey};
-use super::upstream::Upstream;
+use super::upstream::{Upstream, sent_on};
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::runtime::{Mutant, Mutants, Runtime};
@@ -208,7 +208,7 @@ impl<R: Runtime> Cache<R> {
     async fn ask(&self, request: &RangeRequest) -> Result<RangeResponse, Status> {
         let link = self.shared.upstream.link().await?;
         let mut kv = KvClient::new(link).max_decoding_message_size(usize::MAX);
-        Ok(kv.range(request.clone()).await?.into_inner())
+        Ok(sent_on(kv.range(request.clone()).await)?.into_inner())
     }
 
     fn keep(&self, request: &RangeRequest, response: &RangeResponse) {

@@ -24,6 +24,7 @@ use tonic::metadata::MetadataValue;
 use super::line::{Line, LineKey};
 use super::upstream::{Link, Upstream};
 use super::wake::Wake;
+use crate::api::HAS_LEADER;
 use crate::proto::etcdserverpb::watch_client::WatchClient;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{
@@ -31,9 +32,6 @@ use crate::proto::etcdserverpb::{
 };
 use crate::runtime::Runtime;
 use crate::watermark::{Stop, Watermark};
-
-/// The metadata by which the stream ends when its member has no leader.
-const HAS_LEADER: &str = "hasleader";
 
 /// How long to wait before another member is tried.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -251,6 +249,7 @@ impl<R: Runtime> Feed<R> {
             }
         }
         let mut request = tonic::Request::new(stream::poll_fn(move |context| receiver.poll_recv(context)));
+        // The stream ends when its member has no leader.
         request.metadata_mut().insert(HAS_LEADER, MetadataValue::from_static("true"));
         let mut client = WatchClient::new(link).max_decoding_message_size(usize::MAX);
         Ok(client.watch(request).await?.into_inner())

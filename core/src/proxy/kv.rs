@@ -8,6 +8,7 @@ use super::cache::Cache;
 use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Upstream, sent_on};
+use crate::api::only_serializable;
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
@@ -102,7 +103,8 @@ impl<R: Runtime> Kv for KvProxy<R> {
     async fn txn(&self, mut request: tonic::Request<TxnRequest>) -> Result<tonic::Response<TxnResponse>, Status> {
         let by = Seen::of(&request);
         self.namespace.enter_txn(request.get_mut());
-        let again = is_serializable(request.get_ref()).then(|| (request.metadata().clone(), request.get_ref().clone()));
+        let again =
+            only_serializable(request.get_ref()).then(|| (request.metadata().clone(), request.get_ref().clone()));
         let mut response = sent_on(self.client().await?.txn(request).await)?;
         let revision = response.get_ref().header.as_ref().map_or(0, |header| header.revision);
         if let Some((metadata, mut txn)) = again.filter(|_| revision < by.revision()) {
@@ -133,12 +135,4 @@ impl<R: Runtime> Kv for KvProxy<R> {
 
 fn revision(response: &RangeResponse) -> i64 {
     response.header.as_ref().map_or(0, |header| header.revision)
-}
-
-/// Whether a txn only reads, and any member may answer it from its own state.
-fn is_serializable(txn: &TxnRequest) -> bool {
-    let mut operations = txn.success.iter().chain(&txn.failure);
-    operations.all(
-        |operation| matches!(&operation.request, Some(request_op::Request::RequestRange(range)) if range.serializable),
-    )
 }

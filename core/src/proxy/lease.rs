@@ -19,7 +19,7 @@ use tonic::{Status, Streaming, async_trait};
 
 use super::namespace::Namespace;
 use super::seen::Seen;
-use super::upstream::{Link, Upstream, sent_on};
+use super::upstream::{Link, Upstream, sent_on, told_on};
 use crate::api::ApiError;
 use crate::proto::etcdserverpb::lease_client::LeaseClient;
 use crate::proto::etcdserverpb::lease_server::Lease;
@@ -126,7 +126,7 @@ impl<R: Runtime> Keeper<R> {
         let opened = LeaseClient::new(link.clone()).lease_keep_alive(sent).await;
         let mut answers = match opened {
             Ok(answers) => answers.into_inner(),
-            Err(status) => return self.fail(round, &sent_on::<()>(Err(status)).expect_err("it is one")),
+            Err(status) => return self.fail(round, &told_on(status)),
         };
         loop {
             while !round.is_empty() {
@@ -138,7 +138,7 @@ impl<R: Runtime> Keeper<R> {
                         }
                     }
                     Ok(None) => return self.fail(round, &Status::unavailable("seedbed: a member ended the stream")),
-                    Err(status) => return self.fail(round, &status),
+                    Err(status) => return self.fail(round, &told_on(status)),
                 }
             }
             let wanted = R::select2(self.shared.wanted.notified(), answers.message());

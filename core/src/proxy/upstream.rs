@@ -126,11 +126,13 @@ impl<R: Runtime> Upstream<R> {
     }
 }
 
-/// What a member has answered. That it could not is what clients know as a reason to try another one.
+/// What a member has answered.
 pub(super) fn sent_on<T>(answered: Result<T, Status>) -> Result<T, Status> {
-    answered.map_err(|status| {
-        use std::error::Error;
-        let broke = status.source().is_some_and(|source| source.is::<hyper::Error>());
-        if broke { Status::unavailable(format!("seedbed: the connection to a member broke: {status}")) } else { status }
-    })
+    answered.map_err(told_on)
+}
+
+/// An error, as clients know it: that a connection broke is a reason to try again elsewhere.
+pub(super) fn told_on(status: Status) -> Status {
+    let broke = std::error::Error::source(&status).is_some_and(|source| source.is::<hyper::Error>());
+    if broke { Status::unavailable(format!("seedbed: the connection to a member broke: {status}")) } else { status }
 }

@@ -281,7 +281,7 @@ impl<R: Runtime> Serving<R> {
             }
             Ok(None) => {
                 if let Some(ended) = watch.line.ended() {
-                    if watch.next >= ended.compact_revision {
+                    if (1..=watch.next).contains(&ended.compact_revision) {
                         // What is gone is none of its own. It goes on from there, on a line of the same range.
                         watch.line =
                             self.feed.join(watch.line.range.clone(), ended.compact_revision - 1, &self.wake, id);

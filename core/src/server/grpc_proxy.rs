@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use super::options::{LogFormat, LogLevel, NotRun, not_run};
 use super::pages::{JSON, PROMETHEUS, no_page, page, version};
 use super::shutdown::Signals;
 use super::url::Url;
-use super::{FINISH_MAX, Failure, duration, ended, logging};
+use super::{FINISH_MAX, Failure, carried_out, duration};
 use crate::grpc::{Channel, Response};
 use crate::proxy::{Connect, Proxy, ProxyOptions, Registration};
 use crate::runtime::tokio::{TokioRuntime, set_up_stream};
@@ -118,18 +117,7 @@ pub(super) fn is_meant(args: &[OsString]) -> bool {
 
 /// Runs the proxy that the command line describes, until a signal ends it.
 pub(super) fn main(args: &[OsString]) -> ExitCode {
-    let options = match Options::parse(&args[1..]) {
-        Ok(options) => options,
-        Err(NotRun::Show(text)) => {
-            // A reader that has gone does not want to know.
-            let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
-            return ExitCode::SUCCESS;
-        }
-        Err(NotRun::Bad(line)) => return ended(Err(Failure::Usage(line))),
-    };
-    logging::start(options.log_level, options.log_format);
-    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    ended(TokioRuntime::new(threads).block_on(run(options)))
+    carried_out(Options::parse(&args[1..]), |options| (options.log_level, options.log_format), run)
 }
 
 async fn run(options: Options) -> Result<(), Failure> {

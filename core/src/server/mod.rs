@@ -33,7 +33,7 @@ use openraft_rt::Select2;
 use self::clients::Front;
 use self::identity::Identity;
 use self::metrics::Metrics;
-use self::options::{NotRun, Options};
+use self::options::{LogFormat, LogLevel, NotRun, Options};
 use self::pages::MemberPages;
 use self::shutdown::Signals;
 use crate::members::{Attributes, Directory};
@@ -71,7 +71,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if grpc_proxy::is_meant(&args) {
         return grpc_proxy::main(&args);
     }
-    let options = match Options::parse(args) {
+    carried_out(Options::parse(args), |options| (options.log_level, options.log_format), run)
+}
+
+/// Carries out a command line that was understood, and logs as it says.
+fn carried_out<T, F: Future<Output = Result<(), Failure>>>(
+    understood: Result<T, NotRun>,
+    logs: impl FnOnce(&T) -> (LogLevel, LogFormat),
+    run: impl FnOnce(T) -> F,
+) -> ExitCode {
+    let options = match understood {
         Ok(options) => options,
         Err(NotRun::Show(text)) => {
             // A reader that has gone does not want to know.
@@ -80,7 +89,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(NotRun::Bad(line)) => return ended(Err(Failure::Usage(line))),
     };
-    logging::start(options.log_level, options.log_format);
+    let (level, format) = logs(&options);
+    logging::start(level, format);
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     ended(TokioRuntime::new(threads).block_on(run(options)))
 }

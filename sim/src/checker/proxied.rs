@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use super::serializable::goes_back;
 use crate::history::{History, Operation, Outcome};
 use crate::outcome::Violation;
 use crate::proxies::is_proxy;
@@ -47,14 +48,9 @@ fn is_answer(operation: &Operation) -> bool {
 /// The first violation.
 pub fn check(history: &History, reached: &BTreeMap<i64, u64>, bound_ns: u64) -> Result<(), Violation> {
     let answered: Vec<&Operation> = history.operations.iter().filter(|operation| is_answer(operation)).collect();
-    let mut upto = Vec::new();
-    for (revision, at) in reached {
-        upto.push((*at, *revision));
-    }
-    upto.sort_unstable();
     for operation in answered.iter().filter(|operation| operation.cached) {
         let by = operation.invoked.saturating_sub(bound_ns);
-        let least = upto.iter().take_while(|(at, _)| *at <= by).map(|(_, revision)| *revision).max().unwrap_or(0);
+        let least = reached.iter().filter(|(_, at)| **at <= by).map(|(revision, _)| *revision).max().unwrap_or(0);
         if revision(operation) < least {
             return Err(violation(format!(
                 "stale beyond {} ms: revision {least} had been applied by {:.3} ms, and {operation}",
@@ -63,36 +59,14 @@ pub fn check(history: &History, reached: &BTreeMap<i64, u64>, bound_ns: u64) -> 
             )));
         }
     }
-    never_back(&answered)
-}
-
-/// On one connection no answer is of a lesser revision than one that came before it was asked for.
-fn never_back(answered: &[&Operation]) -> Result<(), Violation> {
-    let mut connections: BTreeMap<(u64, u64), Vec<&Operation>> = BTreeMap::new();
-    // A keep-alive tells an earlier revision, as etcd's does.
-    let telling =
-        answered.iter().filter(|operation| operation.request.is_serializable() || !operation.request.is_of_leases());
-    for operation in telling {
-        connections.entry((operation.member, operation.incarnation)).or_default().push(operation);
-    }
-    for mut operations in connections.into_values() {
-        let mut returned = operations.clone();
-        returned.sort_by_key(|operation| operation.returned);
-        operations.sort_by_key(|operation| operation.invoked);
-        let mut returned = returned.into_iter().peekable();
-        let mut newest: Option<&Operation> = None;
-        for operation in operations {
-            while let Some(before) = returned.next_if(|before| before.returned < operation.invoked) {
-                if newest.is_none_or(|newest| revision(newest) < revision(before)) {
-                    newest = Some(before);
-                }
-            }
-            if let Some(newest) = newest.filter(|newest| revision(newest) > revision(operation)) {
-                return Err(violation(format!("taken back: after {newest}, a proxy answered {operation}")));
-            }
+    // On one connection. A keep-alive tells an earlier revision, as etcd's does.
+    let telling = answered.into_iter().filter(|operation| !operation.request.is_of_leases());
+    match goes_back(telling) {
+        Some([newest, operation]) => {
+            Err(violation(format!("taken back: after {newest}, a proxy answered {operation}")))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn revision(operation: &Operation) -> i64 {

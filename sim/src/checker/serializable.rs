@@ -41,31 +41,40 @@ pub fn check(history: &History, evidence: Option<&Placements>) -> Result<usize, 
 }
 
 fn never_back(reads: &[&Operation]) -> Result<(), Violation> {
-    let mut servers: BTreeMap<(u64, u64), Vec<&Operation>> = BTreeMap::new();
-    for read in reads.iter().filter(|read| read.member != 0) {
-        servers.entry((read.member, read.incarnation)).or_default().push(read);
+    match goes_back(reads.iter().copied().filter(|read| read.member != 0)) {
+        Some([newest, read]) => {
+            let message = format!("a member went back: after {newest}, it answered {read}");
+            Err(Violation { judge: JUDGE, message })
+        }
+        None => Ok(()),
     }
-    for mut reads in servers.into_values() {
-        let mut returned = reads.clone();
-        returned.sort_by_key(|read| read.returned);
-        reads.sort_by_key(|read| read.invoked);
+}
+
+/// Of answers of one incarnation of a member, one that was returned, and one of a lesser revision that was asked for after that;
+/// none, if there are no two such.
+pub(super) fn goes_back<'a>(answers: impl Iterator<Item = &'a Operation>) -> Option<[&'a Operation; 2]> {
+    let mut servers: BTreeMap<(u64, u64), Vec<&Operation>> = BTreeMap::new();
+    for answer in answers {
+        servers.entry((answer.member, answer.incarnation)).or_default().push(answer);
+    }
+    for mut answers in servers.into_values() {
+        let mut returned = answers.clone();
+        returned.sort_by_key(|answer| answer.returned);
+        answers.sort_by_key(|answer| answer.invoked);
         let mut returned = returned.into_iter().peekable();
         let mut newest: Option<&Operation> = None;
-        for read in reads {
-            while let Some(before) = returned.next_if(|before| before.returned < read.invoked) {
+        for answer in answers {
+            while let Some(before) = returned.next_if(|before| before.returned < answer.invoked) {
                 if newest.is_none_or(|newest| revision(newest) < revision(before)) {
                     newest = Some(before);
                 }
             }
-            if let Some(newest) = newest.filter(|newest| revision(newest) > revision(read)) {
-                return Err(Violation {
-                    judge: JUDGE,
-                    message: format!("a member went back: after {newest}, it answered {read}"),
-                });
+            if let Some(newest) = newest.filter(|newest| revision(newest) > revision(answer)) {
+                return Some([newest, answer]);
             }
         }
     }
-    Ok(())
+    None
 }
 
 fn revision(read: &Operation) -> i64 {
