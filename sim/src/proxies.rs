@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use madsim::runtime::Handle;
 use madsim::task::NodeId as SimNode;
-use seedbed_core::grpc::Channel;
+use seedbed_core::grpc::{Channel, ChannelOptions};
 use seedbed_core::proxy::{Connect, Proxy, ProxyOptions};
 use seedbed_core::raft::NodeId;
 use seedbed_core::watch::WatchOptions;
@@ -175,7 +175,8 @@ impl Connect for Members {
         Box::pin(async move {
             let stream = network.connect(client, member).await?;
             let authority = format!("m{member}").parse().expect("a member's name is one of a host");
-            Channel::connect::<MadsimRuntime>(stream, authority).await.map_err(io::Error::other)
+            let options = ChannelOptions { silence_max: Some(PATIENCE), ..ChannelOptions::default() };
+            Channel::connect_with::<MadsimRuntime>(stream, authority, options).await.map_err(io::Error::other)
         })
     }
 }

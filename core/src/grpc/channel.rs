@@ -1,6 +1,7 @@
 //! The calling end of a connection.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
 use super::executor::Tasks;
+use super::timer::Timer;
 use crate::runtime::Runtime;
 
 /// A connection to a server, for the generated tonic clients: `KvClient::new(channel)`. Clones share the connection, on
@@ -24,6 +26,17 @@ pub struct Channel {
     authority: Authority,
 }
 
+/// How a connection differs from the usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelOptions {
+    /// Of a call's response no more bytes than that are under way that the caller has not read; `None`: hyper's own measure, two
+    /// megabytes.
+    pub window_bytes: Option<u32>,
+    /// While a call is under way, the server may be silent for so long before it is asked whether it is there, and again for so
+    /// long before the connection counts as broken. `None`: for as long as the stream lasts.
+    pub silence_max: Option<Duration>,
+}
+
 impl Channel {
     /// Speaks HTTP/2 on a stream, as the client. `authority` is whom the requests name as their host.
     ///
@@ -33,22 +46,24 @@ impl Channel {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         authority: Authority,
     ) -> Result<Self, hyper::Error> {
-        Self::connect_with::<R>(stream, authority, None).await
+        Self::connect_with::<R>(stream, authority, ChannelOptions::default()).await
     }
 
-    /// Like [`connect`](Channel::connect). Of a call's response no more than `window_bytes` are under way that the caller has
-    /// not read; `None`: hyper's own measure, two megabytes.
+    /// Like [`connect`](Channel::connect), other than usual.
     ///
     /// # Errors
     /// What broke the stream.
     pub async fn connect_with<R: Runtime>(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         authority: Authority,
-        window_bytes: Option<u32>,
+        options: ChannelOptions,
     ) -> Result<Self, hyper::Error> {
         let mut builder = http2::Builder::new(Tasks::<R>::default());
-        if let Some(bytes) = window_bytes {
+        if let Some(bytes) = options.window_bytes {
             builder.initial_stream_window_size(bytes);
+        }
+        if let Some(silence_max) = options.silence_max {
+            builder.timer(Timer::<R>::default()).keep_alive_interval(silence_max).keep_alive_timeout(silence_max);
         }
         let (requests, connection) = builder.handshake(TokioIo::new(stream)).await?;
         drop(R::spawn(async move {

@@ -14,8 +14,9 @@ mod routes;
 mod server;
 #[cfg(test)]
 mod tests;
+mod timer;
 
-pub use self::channel::Channel;
+pub use self::channel::{Channel, ChannelOptions};
 pub use self::executor::Tasks;
 pub use self::routes::{Response, Routes};
 #[cfg(feature = "server")]

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use openraft::AsyncRuntime;
 use tokio::io::DuplexStream;
 use tonic::Code;
@@ -58,5 +60,19 @@ fn what_no_service_offers_is_unimplemented() {
         let (channel, ..) = connection(Routes::new(|_| Ok(()))).await;
         let refused = KvClient::new(channel).put(PutRequest::default()).await.unwrap_err();
         assert_eq!((refused.code(), refused.message()), (Code::Unimplemented, "unknown service etcdserverpb.KV"));
+    });
+}
+
+#[test]
+fn a_server_that_is_silent_beyond_what_is_allowed_is_given_up() {
+    TokioRuntime::new(2).block_on(async {
+        // Nobody reads at the other end, which stays open.
+        let (near, _far) = tokio::io::duplex(1 << 20);
+        let options = ChannelOptions { silence_max: Some(Duration::from_millis(20)), ..ChannelOptions::default() };
+        let channel =
+            Channel::connect_with::<TokioRuntime>(near, "member.test".parse().unwrap(), options).await.unwrap();
+        let mut kv = KvClient::new(channel);
+        kv.put(PutRequest { key: "k".into(), ..Default::default() }).await.unwrap_err();
+        kv.put(PutRequest { key: "k".into(), ..Default::default() }).await.unwrap_err();
     });
 }

@@ -19,7 +19,7 @@ use super::pages::{JSON, PROMETHEUS, no_page, page, version};
 use super::shutdown::Signals;
 use super::url::Url;
 use super::{FINISH_MAX, Failure, carried_out, duration};
-use crate::grpc::{Channel, Response};
+use crate::grpc::{Channel, ChannelOptions, Response};
 use crate::proxy::{Connect, Proxy, ProxyOptions, Registration};
 use crate::runtime::tokio::{TokioRuntime, set_up_stream};
 use crate::watch::WatchOptions;
@@ -39,6 +39,9 @@ Exit status:
   0    ended by SIGINT or SIGTERM
   1    it could not start
   2    bad flags";
+
+/// How long a member may be silent before it is asked whether it is there, and then again before another one is taken.
+const MEMBER_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes by which a message may exceed a request: its frame, and what metadata cost.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
@@ -188,7 +191,7 @@ impl Flags {
                 staleness_max,
                 ranges_max: self.cache_ranges,
                 dial_timeout: Duration::from_secs(3),
-                silence_max: Duration::from_secs(1),
+                silence_max: MEMBER_SILENCE_MAX,
                 watch,
                 registration,
                 message_bytes,
@@ -220,7 +223,8 @@ impl Connect for Sockets {
             let stream = TcpStream::connect(&authority).await?;
             set_up_stream(&stream, SILENCE_MAX)?;
             let host = authority.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            Channel::connect::<TokioRuntime>(stream, host).await.map_err(io::Error::other)
+            let options = ChannelOptions { silence_max: Some(MEMBER_SILENCE_MAX), ..ChannelOptions::default() };
+            Channel::connect_with::<TokioRuntime>(stream, host, options).await.map_err(io::Error::other)
         })
     }
 }

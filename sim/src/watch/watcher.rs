@@ -12,7 +12,7 @@ use madsim::runtime::NodeHandle;
 use madsim::time::{sleep, timeout};
 use prost::Message;
 use rand_pcg::Pcg64;
-use seedbed_core::grpc::Channel;
+use seedbed_core::grpc::{Channel, ChannelOptions};
 use seedbed_core::raft::NodeId;
 use seedbed_proto::etcdserverpb::watch_client::WatchClient;
 use seedbed_proto::etcdserverpb::watch_create_request::FilterType;
@@ -162,7 +162,8 @@ impl Watcher {
         let connecting = async {
             let stream = self.network.connect(self.client, member).await?;
             let authority = format!("m{member}").parse().expect("a member's name is one of a host");
-            let connecting = Channel::connect_with::<MadsimRuntime>(stream, authority, window);
+            let options = ChannelOptions { window_bytes: window, ..ChannelOptions::default() };
+            let connecting = Channel::connect_with::<MadsimRuntime>(stream, authority, options);
             let channel = self.home.spawn(connecting).await;
             let channel = channel.map_err(io::Error::other)?.map_err(io::Error::other)?;
             let (requests, mut receiver) = mpsc::unbounded_channel();
