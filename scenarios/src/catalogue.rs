@@ -743,6 +743,7 @@ const EVERYTHING: Scenario = Scenario {
     },
     watch: Some(WatchRanges { watchers: [1, 4], ..WATCHING }),
     contend: Some(ContendRanges { contenders: [2, 6], observers: [0, 2], ..CONTENDING }),
+    proxy: Some(ProxyRanges { proxies: [1, 2], staleness_ms: [300, 2_000], ranges: [2, 60], percent: [20, 100] }),
     services_off_percent: 50,
     faults: FaultRanges {
         act_ms: [10_000, 15_000],
@@ -788,6 +789,9 @@ const EVERYTHING: Scenario = Scenario {
             LEARNER_PROMOTION,
             MEMBER_REMOVE,
             MEMBER_REPLACE,
+            PROXY_RESTART,
+            PROXY_CUT,
+            PROXY_SLOW,
         ],
     },
     ..CALM

@@ -66,7 +66,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
     }
     let watch = scenario.watch.filter(|_| is_on("watch")).map(|ranges| watch(&ranges, &mut draw("watch")));
     let contend = scenario.contend.filter(|_| is_on("contend")).map(|ranges| contend(&ranges, &mut draw("contend")));
-    let proxy = scenario.proxy.map(|ranges| {
+    let proxy = scenario.proxy.filter(|_| is_on("proxy")).map(|ranges| {
         let d = &mut draw("proxy");
         ProxyPlan {
             proxies: d.within_u32(ranges.proxies),
@@ -75,7 +75,7 @@ pub(super) fn plan(scenario: &Scenario, seed: u64) -> Plan {
             percent: d.within_u32(ranges.percent),
         }
     });
-    let mut faults = faults(&scenario.faults, &cluster, act_ms, draw);
+    let mut faults = faults(&scenario.faults, &cluster, proxy.is_some(), act_ms, draw);
     let d = &mut draw("proxy/faults");
     for fault in &mut faults {
         if let Some(met) = fault.fault.proxy_mut() {
@@ -161,11 +161,18 @@ fn workload(ranges: &WorkloadRanges, act_ms: u64, grpc_percent: u64, d: &mut Dra
     }
 }
 
-fn faults(ranges: &FaultRanges, cluster: &ClusterPlan, act_ms: u64, draw: impl Fn(&str) -> Draw) -> Vec<Fault> {
+fn faults(
+    ranges: &FaultRanges,
+    cluster: &ClusterPlan,
+    has_proxies: bool,
+    act_ms: u64,
+    draw: impl Fn(&str) -> Draw,
+) -> Vec<Fault> {
     let reckless = draw("reckless").chance(ranges.reckless_percent);
     let limit = if reckless { cluster.members } else { ((cluster.members - 1) / 2).max(1) };
-    let possible: Vec<&Family> =
-        ranges.families.iter().filter(|family| cluster.members >= family.kind.least_members()).collect();
+    let is_possible =
+        |kind: FamilyKind| cluster.members >= kind.least_members() && (has_proxies || !kind.meets_proxies());
+    let possible: Vec<&Family> = ranges.families.iter().filter(|family| is_possible(family.kind)).collect();
     let is_on = |family: &&Family| !draw(family.kind.name()).chance(ranges.off_percent);
     let mut on: Vec<&Family> = possible.iter().copied().filter(is_on).collect();
     // A seed without any fault is the calm scenario's.
@@ -439,7 +446,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::scenario::{
-        Aim, ClusterRanges, ContendRanges, DiskRanges, LeaseRanges, MixRanges, NetworkRanges,
+        Aim, ClusterRanges, ContendRanges, DiskRanges, LeaseRanges, MixRanges, NetworkRanges, ProxyRanges,
     };
     use super::*;
 
@@ -505,7 +512,12 @@ mod tests {
                     lease_list: [0, 4],
                 },
             },
-            proxy: None,
+            proxy: Some(ProxyRanges {
+                proxies: [1, 2],
+                staleness_ms: [300, 2000],
+                ranges: [2, 60],
+                percent: [20, 100],
+            }),
             contend: Some(ContendRanges {
                 contenders: [0, 3],
                 observers: [0, 2],
@@ -707,7 +719,8 @@ mod tests {
         let mut seen = BTreeSet::new();
         for seed in 0..60 {
             let (all, some) = (all.plan(seed), some.plan(seed));
-            seen.insert((some.workload.leases.is_some(), some.watch.is_some(), some.contend.is_some()));
+            let proxies = some.proxy.is_some();
+            seen.insert((some.workload.leases.is_some(), some.watch.is_some(), some.contend.is_some(), proxies));
             assert_eq!((&some.cluster, &some.faults), (&all.cluster, &all.faults));
             let leases = some.workload.leases;
             let mix = if leases.is_some() { all.workload.mix } else { all.workload.mix.without_leases() };
@@ -715,8 +728,31 @@ mod tests {
             assert!(some.watch.is_none_or(|watch| all.watch == Some(watch)));
             assert!(some.contend.is_none_or(|contend| all.contend == Some(contend)));
             assert!(leases.is_none_or(|leases| all.workload.leases == Some(leases)));
+            assert!(some.proxy.is_none_or(|proxy| all.proxy == Some(proxy)));
         }
-        assert_eq!(seen.len(), 8, "{seen:?}");
+        assert_eq!(seen.len(), 16, "{seen:?}");
+    }
+
+    #[test]
+    fn without_proxies_nothing_happens_to_them_and_all_else_stays_as_it_was() {
+        const FAMILIES: &[Family] = &[
+            Family { kind: FamilyKind::ProxyRestart, count: [1, 3], for_ms: [50, 2000], brief_percent: 30, aims: &[] },
+            Family { kind: FamilyKind::Halves, count: [1, 3], for_ms: [200, 2000], brief_percent: 20, aims: &[] },
+        ];
+        let mut all = scenario(FAMILIES);
+        all.faults.off_percent = 0;
+        let some = Scenario { services_off_percent: 50, ..all };
+        let mut without = 0;
+        for seed in 0..60 {
+            let (mut all, some) = (all.plan(seed), some.plan(seed));
+            assert!(all.faults.iter().any(|fault| fault.fault.proxy().is_some()));
+            if some.proxy.is_none() {
+                without += 1;
+                all.faults.retain(|fault| fault.fault.proxy().is_none());
+            }
+            assert_eq!(some.faults, all.faults, "seed {seed}");
+        }
+        assert!((15..45).contains(&without), "{without} of 60 without proxies");
     }
 
     #[test]

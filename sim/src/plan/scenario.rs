@@ -30,7 +30,7 @@ pub struct Scenario {
     pub contend: Option<ContendRanges>,
     /// The proxies, if there are any.
     pub proxy: Option<ProxyRanges>,
-    /// Of a hundred seeds, how many do without a given one of these: watching, leases, contending.
+    /// Of a hundred seeds, how many do without a given one of these: watching, leases, contending, proxies.
     pub services_off_percent: u64,
     /// What goes wrong.
     pub faults: FaultRanges,
@@ -384,6 +384,11 @@ impl FamilyKind {
             _ if self.between_members() || self.loses() => 2,
             _ => 1,
         }
+    }
+
+    /// Whether it takes proxies for it to do anything.
+    pub(super) fn meets_proxies(self) -> bool {
+        matches!(self, FamilyKind::ProxyRestart | FamilyKind::ProxyCut | FamilyKind::ProxySlow { .. })
     }
 
     fn between_members(self) -> bool {
