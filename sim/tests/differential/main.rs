@@ -1,4 +1,5 @@
-//! The same requests to real etcd, to the server and to the checker's model, one after the other: the same answers.
+//! The same requests to real etcd, to the server, alone or by way of its proxy, and to the checker's model, one after the other:
+//! the same answers.
 //!
 //! ```text
 //!   generator ── a request ──► parties ──┬── etcd        a process    what it answers is right,
@@ -44,8 +45,9 @@ use self::parties::{Model, Parties};
 use self::sequence::{Failure, Sequences};
 use self::server::Program;
 
-/// Requests of a run, unless the environment says otherwise.
+/// Requests of a run, unless the environment says otherwise; and of one by way of a proxy.
 const REQUESTS: u64 = 50_000;
+const REQUESTS_BY_PROXY: u64 = 15_000;
 
 /// Requests from which on a run has to have met every error of the KV and Lease services.
 const REQUESTS_FOR_ALL_ERRORS: u64 = 25_000;
@@ -80,9 +82,18 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn kv_answers_as_etcd_does() {
+    answers_as_etcd_does(Program::seedbed(), REQUESTS);
+}
+
+#[test]
+fn kv_answers_as_etcd_does_by_way_of_a_proxy() {
+    answers_as_etcd_does(Program::seedbed_by_proxy(), REQUESTS_BY_PROXY);
+}
+
+fn answers_as_etcd_does(ours: Program, requests: u64) {
     let seed = number("DIFFERENTIAL_SEED").unwrap_or(1);
-    let requests = number("DIFFERENTIAL_REQUESTS").unwrap_or(REQUESTS);
-    let mut sequences = Sequences::new(seed, model);
+    let requests = number("DIFFERENTIAL_REQUESTS").unwrap_or(requests);
+    let mut sequences = Sequences::new(seed, ours.clone(), model);
     let mut answers = BTreeMap::<(&str, String), u64>::new();
     let mut asked = 0;
     let (first, last) = match number("DIFFERENTIAL_SEQUENCE") {
@@ -91,7 +102,6 @@ fn kv_answers_as_etcd_does() {
     };
     let version = Program::etcd().version();
     assert!(version.contains("etcd Version: 3.4."), "etcd 3.4 is the measure, not\n{version}");
-    println!("seed {seed}");
     for sequence in first..=last {
         if asked >= requests {
             break;
@@ -109,6 +119,7 @@ fn kv_answers_as_etcd_does() {
             ),
         }
     }
+    println!("seed {seed}, {}", ours.name);
     for ((kind, answer), count) in &answers {
         println!("{count:>6}  {kind:<12} {answer}");
     }
@@ -129,8 +140,9 @@ fn summary(outcome: Outcome) -> String {
     }
 }
 
-/// Stores whose watches are compared.
+/// Stores whose watches are compared, and those by way of a proxy.
 const WATCHED_STORES: u64 = 40;
+const WATCHED_STORES_BY_PROXY: u64 = 20;
 /// Watches of each.
 const WATCHES: usize = 15;
 /// Requests before the watches, and again after them.
@@ -138,13 +150,25 @@ const WATCHED_REQUESTS: usize = 60;
 
 #[test]
 fn watches_are_told_what_etcd_tells() {
+    let [events, ended, canceled] = watches_are_told_alike(Program::seedbed(), WATCHED_STORES);
+    assert!(events > 2_000 && ended > 50 && canceled > 20, "little has been compared");
+}
+
+#[test]
+fn watches_are_told_what_etcd_tells_by_way_of_a_proxy() {
+    let [events, ended, canceled] = watches_are_told_alike(Program::seedbed_by_proxy(), WATCHED_STORES_BY_PROXY);
+    assert!(events > 1_000 && ended > 25 && canceled > 10, "little has been compared");
+}
+
+/// How many events were told alike, and how many watches were refused or ended, and canceled.
+fn watches_are_told_alike(ours: Program, stores: u64) -> [usize; 3] {
     let seed = number("DIFFERENTIAL_SEED").unwrap_or(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (mut events, mut ended, mut canceled) = (0, 0, 0);
-    for store in 0..WATCHED_STORES {
+    for store in 0..stores {
         runtime.block_on(async {
             let mut generator = Generator::new(seed, store);
-            let mut parties = Parties::start(model()).await;
+            let mut parties = Parties::start(ours.clone(), model()).await;
             play(&mut generator, &mut parties, true).await;
             let mut request = generator.watch();
             let mut watches = parties.watch(&request).await;
@@ -182,16 +206,17 @@ fn watches_are_told_what_etcd_tells() {
         });
     }
     println!(
-        "{WATCHED_STORES} stores: {events} events told alike, {ended} watches refused or ended alike, {canceled} canceled"
+        "{}, {stores} stores: {events} events told alike, {ended} watches refused or ended alike, {canceled} canceled",
+        ours.name
     );
-    assert!(events > 2_000 && ended > 50 && canceled > 20, "little has been compared");
+    [events, ended, canceled]
 }
 
 #[test]
 fn leases_of_little_time_and_without_a_number_are_granted_alike() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let parties = Parties::start(model()).await;
+        let parties = Parties::start(Program::seedbed(), model()).await;
         for ttl in [i64::MIN, -1, 0, 1, 2, 3] {
             for id in [0, 9] {
                 let grant = Request::LeaseGrant(LeaseGrantRequest { id, ttl });
@@ -242,7 +267,7 @@ fn flawed_model() -> Model {
 
 #[test]
 fn a_difference_is_found_and_shrunk_to_what_it_takes() {
-    let mut sequences = Sequences::new(1, flawed_model);
+    let mut sequences = Sequences::new(1, Program::seedbed(), flawed_model);
     let failure = (0..40).find_map(|sequence| sequences.play(sequence, 1000).err()).expect("a difference");
     let Failure { requests, difference } = sequences.shrink(*failure);
     let [Request::Put(put), Request::Txn(txn)] = &requests[..] else {

@@ -20,6 +20,8 @@ pub(crate) type Model = Box<dyn FnMut(&Request) -> Outcome>;
 pub(crate) struct Parties {
     etcd: Server,
     seedbed: Server,
+    /// What differences call it.
+    seedbed_name: &'static str,
     model: Model,
     /// What the store holds, for the deviations that depend on it.
     state: Kv,
@@ -36,10 +38,11 @@ pub(crate) struct Difference {
 }
 
 impl Parties {
-    /// Starts the servers.
-    pub(crate) async fn start(model: Model) -> Parties {
-        let (etcd, seedbed) = join(Server::start(Program::etcd()), Server::start(Program::seedbed())).await;
-        Parties { etcd, seedbed, model, state: Kv::following_leases() }
+    /// Starts the servers: etcd, and ours.
+    pub(crate) async fn start(ours: Program, model: Model) -> Parties {
+        let seedbed_name = ours.name;
+        let (etcd, seedbed) = join(Server::start(Program::etcd()), Server::start(ours)).await;
+        Parties { etcd, seedbed, seedbed_name, model, state: Kv::following_leases() }
     }
 
     /// What the store holds.
@@ -50,7 +53,7 @@ impl Parties {
     /// A stream of watches at etcd, and one at the server, each with a first watch.
     pub(crate) async fn watch(&self, first: &WatchCreateRequest) -> [Watches; 2] {
         let etcd = Watches::open("etcd", self.etcd.channel.clone(), first.clone());
-        let seedbed = Watches::open("the server", self.seedbed.channel.clone(), first.clone());
+        let seedbed = Watches::open(self.seedbed_name, self.seedbed.channel.clone(), first.clone());
         let (etcd, seedbed) = join(etcd, seedbed).await;
         [etcd, seedbed]
     }
@@ -87,7 +90,7 @@ impl Parties {
         let alike = matches!((&expected.server, &expected.model), (Answer::Etcds, Answer::Etcds));
         let answers = [
             ("etcd", expected.etcd, etcd.map(settled)),
-            ("the server", expected.server, Some(settled(seedbed.clone()))),
+            (self.seedbed_name, expected.server, Some(settled(seedbed.clone()))),
             ("the model", expected.model, model.clone().map(settled)),
         ];
         let etcds = answers[0].2.clone();
@@ -105,15 +108,13 @@ impl Parties {
         }
         match model {
             // Where etcd leaves something open, these two do not.
-            Some(model) if alike && seedbed != model => {
-                Err(self.difference("the server beside the model", model, seedbed))
-            }
+            Some(model) if alike && seedbed != model => Err(self.difference("ours beside the model", model, seedbed)),
             _ => Ok(seedbed),
         }
     }
 
     fn difference(&self, who: &'static str, expected: Outcome, got: Outcome) -> Box<Difference> {
-        let said = format!("etcd said last:\n{}\nthe server said last:\n{}", self.etcd.said(), self.seedbed.said());
+        let said = format!("etcd said last:\n{}\nours said last:\n{}", self.etcd.said(), self.seedbed.said());
         Box::new(Difference { who, expected, got, said })
     }
 }

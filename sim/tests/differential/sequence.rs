@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::generator::Generator;
 use crate::parties::{Difference, Model, Parties};
+use crate::server::Program;
 use crate::shown::Shown;
 use crate::simpler::simpler;
 
@@ -20,6 +21,7 @@ const LONG_PERMILLE: u32 = 40;
 /// All sequences of a seed.
 pub(crate) struct Sequences {
     seed: u64,
+    ours: Program,
     model: fn() -> Model,
     runtime: Runtime,
 }
@@ -31,11 +33,11 @@ pub(crate) struct Failure {
 }
 
 impl Sequences {
-    /// Those of a seed; `model` makes the model in its first state.
-    pub(crate) fn new(seed: u64, model: fn() -> Model) -> Self {
+    /// Those of a seed, for one of our programs; `model` makes the model in its first state.
+    pub(crate) fn new(seed: u64, ours: Program, model: fn() -> Model) -> Self {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime of this thread");
-        Sequences { seed, model, runtime }
+        Sequences { seed, ours, model, runtime }
     }
 
     /// Plays the sequence with this number, of at most so many requests. Returns the kind of each request and the answer.
@@ -51,7 +53,7 @@ impl Sequences {
         let length = requests_max.min(if long { LONG } else { SHORT });
         let mut generator = Generator::new(self.seed, number);
         self.runtime.block_on(async {
-            let mut parties = Parties::start((self.model)()).await;
+            let mut parties = Parties::start(self.ours.clone(), (self.model)()).await;
             let mut requests = Vec::new();
             let mut outcomes = Vec::new();
             for _ in 0..length {
@@ -95,7 +97,7 @@ impl Sequences {
     /// Plays requests up to the first that is not answered alike.
     fn replay(&self, requests: &[Request]) -> Option<Failure> {
         self.runtime.block_on(async {
-            let mut parties = Parties::start((self.model)()).await;
+            let mut parties = Parties::start(self.ours.clone(), (self.model)()).await;
             for (place, request) in requests.iter().enumerate() {
                 if let Err(difference) = parties.ask(request).await {
                     return Some(Failure { requests: requests[..=place].to_vec(), difference: *difference });

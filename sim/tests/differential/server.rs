@@ -31,15 +31,20 @@ const TICKS: [&str; 2] = ["--heartbeat-interval=10", "--election-timeout=100"];
 /// A program that takes etcd's flags.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
+    /// What differences call it.
+    pub(crate) name: &'static str,
     path: PathBuf,
     arguments: &'static [&'static str],
+    /// Whether it is asked by way of its proxy.
+    by_proxy: bool,
 }
 
 impl Program {
     /// Real etcd: the `ETCD` of the environment, or that of the search path.
     pub(crate) fn etcd() -> Program {
         let path = env::var_os("ETCD").map_or_else(|| "etcd".into(), PathBuf::from);
-        Program { path, arguments: &["--logger=zap", "--log-outputs=stderr", "--log-level=warn"] }
+        let arguments = &["--logger=zap", "--log-outputs=stderr", "--log-level=warn"];
+        Program { name: "etcd", path, arguments, by_proxy: false }
     }
 
     /// What it says about its version.
@@ -57,14 +62,19 @@ impl Program {
         let test = env::current_exe().expect("a running program has a path");
         // target/PROFILE/deps/differential-HASH
         let folder = test.ancestors().nth(2).expect("tests are built into a folder of the profile's");
-        Program { path: folder.join("seedbed-server"), arguments: &[] }
+        Program { name: "the server", path: folder.join("seedbed-server"), arguments: &[], by_proxy: false }
+    }
+
+    /// Ours, asked by way of its proxy.
+    pub(crate) fn seedbed_by_proxy() -> Program {
+        Program { name: "the proxy", by_proxy: true, ..Program::seedbed() }
     }
 }
 
 /// A running server with an empty store. It ends when this is dropped.
 pub(crate) struct Server {
     pub(crate) channel: Channel,
-    _process: Process,
+    _processes: Vec<Process>,
     /// Its data, and what it has said.
     folder: TempDir,
 }
@@ -87,8 +97,8 @@ impl Server {
     async fn try_start(program: &Program) -> Option<Server> {
         let folder = folder().expect("a folder for a server's data");
         let [client, peer] = [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let log = File::create(log_path(&folder)).expect("a file for what the server says");
-        let process = Command::new(&program.path)
+        let mut member = Command::new(&program.path);
+        member
             // Both take flags from variables, too.
             .env_clear()
             .args(program.arguments)
@@ -99,24 +109,22 @@ impl Server {
             .arg(format!("--advertise-client-urls=http://{client}"))
             .arg(format!("--listen-peer-urls=http://{peer}"))
             .arg(format!("--initial-advertise-peer-urls=http://{peer}"))
-            .arg(format!("--initial-cluster=one=http://{peer}"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle on the log"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.path.display()));
-        let mut process = Process(process);
-        let Some(stream) = connect(&mut process, client).await else {
-            eprintln!("{} did not listen on {client}; it said:\n{}", program.path.display(), said(&folder));
-            return None;
-        };
-        let authority = client.to_string().parse().expect("an address is an authority");
-        let channel =
-            Channel::connect::<TokioRuntime>(stream, authority).await.expect("a connection that was accepted");
+            .arg(format!("--initial-cluster=one=http://{peer}"));
+        let (process, mut channel) = listening(member, client, &folder).await?;
+        let mut processes = vec![process];
+        if program.by_proxy {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+            let mut proxy = Command::new(&program.path);
+            proxy.env_clear().args(["grpc-proxy", "start"]);
+            proxy.arg(format!("--endpoints={client}")).arg(format!("--listen-addr={address}"));
+            let (process, by_proxy) = listening(proxy, address, &folder).await?;
+            processes.push(process);
+            channel = by_proxy;
+        }
         // Ours listens before it has a leader, and answers serializable reads without one.
         let linearizable = Request::Range(RangeRequest { key: "ready".into(), ..RangeRequest::default() });
         match ask(&channel, &linearizable).await {
-            Outcome::Ok(_) => Some(Server { channel, _process: process, folder }),
+            Outcome::Ok(_) => Some(Server { channel, _processes: processes, folder }),
             refused => panic!("{} is not ready: {refused:?}; it said:\n{}", program.path.display(), said(&folder)),
         }
     }
@@ -125,6 +133,26 @@ impl Server {
     pub(crate) fn said(&self) -> String {
         said(&self.folder)
     }
+}
+
+/// Starts a program that is to listen on an address, and connects to it. `None` if it ended before it listened.
+async fn listening(mut command: Command, address: SocketAddr, folder: &TempDir) -> Option<(Process, Channel)> {
+    let log = File::options().append(true).create(true).open(log_path(folder)).expect("a file for what it says");
+    let name = command.get_program().to_owned();
+    let process = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle on the log"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", name.display()));
+    let mut process = Process(process);
+    let Some(stream) = connect(&mut process, address).await else {
+        eprintln!("{} did not listen on {address}; it said:\n{}", name.display(), said(folder));
+        return None;
+    };
+    let authority = address.to_string().parse().expect("an address is an authority");
+    let channel = Channel::connect::<TokioRuntime>(stream, authority).await.expect("a connection that was accepted");
+    Some((process, channel))
 }
 
 /// A child process, which does not outlive this.
