@@ -155,7 +155,7 @@ async fn cost(cluster: &Cluster, asked: usize, path: ReadPath) -> ReadCost {
 async fn start(members: u64) -> Cluster {
     let program = Program::seedbed(&FLAGS).unwrap_or_else(|error| panic!("{error}"));
     let cluster = Cluster::start(&program, members).await.unwrap_or_else(|error| panic!("{error}"));
-    load::fill(&cluster).await.unwrap_or_else(|error| panic!("{error}"));
+    load::fill(&cluster, load::KEYS).await.unwrap_or_else(|error| panic!("{error}"));
     cluster
 }
 

@@ -17,23 +17,20 @@
 use std::cell::RefCell;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use futures_util::stream;
 use openraft::AsyncRuntime;
 use openraft_rt::Instant as _;
 use seedbed_benches::reports;
 use seedbed_benches::servers::{Cluster, Program};
+use seedbed_benches::watchers::{self, Told};
 use seedbed_core::grpc::Channel;
+use seedbed_core::proto::etcdserverpb::PutRequest;
 use seedbed_core::proto::etcdserverpb::kv_client::KvClient;
-use seedbed_core::proto::etcdserverpb::watch_client::WatchClient;
-use seedbed_core::proto::etcdserverpb::watch_request::RequestUnion;
-use seedbed_core::proto::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest};
 use seedbed_core::runtime::tokio::TokioRuntime;
-use tokio::sync::{Notify, mpsc};
 
 const WATCHES: u64 = 10_000;
 
@@ -63,26 +60,6 @@ impl Setting {
     }
 }
 
-/// How many events all watchers have been told, and whether all watches are there.
-#[derive(Default)]
-struct Told {
-    created: AtomicU64,
-    events: AtomicU64,
-    changed: Notify,
-}
-
-impl Told {
-    async fn until(&self, count: &AtomicU64, wanted: u64) {
-        while count.load(Ordering::Acquire) < wanted {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if count.load(Ordering::Acquire) < wanted {
-                changed.await;
-            }
-        }
-    }
-}
-
 /// A member with watchers.
 struct Watched {
     setting: Setting,
@@ -107,10 +84,11 @@ impl Watched {
                 channel = Some(cluster.members[0].connect().await.expect("a member takes connections"));
             }
             let channel = channel.clone().expect("it was just made");
-            let watches: Vec<u64> = (0..WATCHES).filter(|watch| watch % setting.streams == nth).collect();
-            drop(TokioRuntime::spawn(listen(channel, setting, watches, told.clone())));
+            let watches = (0..WATCHES).filter(|watch| watch % setting.streams == nth);
+            let keys = watches.map(|watch| setting.key(watch)).collect();
+            drop(TokioRuntime::spawn(watchers::listen(channel, keys, told.clone())));
         }
-        told.until(&told.created, WATCHES).await;
+        told.until(&told.created, WATCHES).await.expect("it watches");
         let memory = cluster.members[0].memory().expect("it runs").saturating_sub(before);
         let cpu_before = cluster.cpu().expect("it runs");
         let bytes_a_watch = memory as f64 / WATCHES as f64;
@@ -121,7 +99,7 @@ impl Watched {
         let wanted = self.told.events.load(Ordering::Acquire) + self.setting.events();
         let put = PutRequest { key: "key".into(), value: vec![b'v'; VALUE_BYTES].into(), ..PutRequest::default() };
         self.kv.put(put).await.expect("it is put");
-        self.told.until(&self.told.events, wanted).await;
+        self.told.until(&self.told.events, wanted).await.expect("it watches");
         self.rounds += 1;
     }
 
@@ -136,29 +114,7 @@ impl Watched {
     }
 }
 
-/// One stream with its watches.
-async fn listen(channel: Channel, setting: Setting, watches: Vec<u64>, told: Arc<Told>) {
-    let (requests, mut receiver) = mpsc::unbounded_channel();
-    for watch in watches {
-        let create = WatchCreateRequest { key: setting.key(watch), ..WatchCreateRequest::default() };
-        let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        requests.send(request).expect("the receiver is here");
-    }
-    let sent = stream::poll_fn(move |context| receiver.poll_recv(context));
-    let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
-    let mut responses = client.watch(sent).await.expect("it watches").into_inner();
-    // Ends with the member.
-    while let Ok(Some(response)) = responses.message().await {
-        if response.created {
-            told.created.fetch_add(1, Ordering::AcqRel);
-        }
-        told.events.fetch_add(response.events.len() as u64, Ordering::AcqRel);
-        told.changed.notify_waiters();
-    }
-    drop(requests);
-}
-
-fn watchers(criterion: &mut Criterion) {
+fn many_watchers(criterion: &mut Criterion) {
     let runtime = RefCell::new(TokioRuntime::new(2));
     let mut lines = Vec::new();
     for same_key in [true, false] {
@@ -200,6 +156,6 @@ fn watchers(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().without_plots();
-    targets = watchers
+    targets = many_watchers
 }
 criterion_main!(benches);

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use openraft_rt::Instant as _;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
 use seedbed_core::grpc::Channel;
 use seedbed_core::proto::etcdserverpb::kv_client::KvClient;
 use seedbed_core::proto::etcdserverpb::{PutRequest, RangeRequest};
 use seedbed_core::read::ReadPath;
 use seedbed_core::runtime::tokio::TokioRuntime;
 
-use crate::servers::{Cluster, Member};
+use crate::servers::{Cluster, Server};
 
 type Instant = <TokioRuntime as AsyncRuntime>::Instant;
 
@@ -32,6 +34,15 @@ pub enum Ask {
     Read(ReadPath),
 }
 
+/// Which of the first so many keys a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// One after the other, shared out among the clients: together they ask for every key.
+    InTurn(u64),
+    /// Whichever is drawn.
+    Drawn(u64),
+}
+
 /// When clients stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -46,9 +57,11 @@ pub enum Until {
 pub struct Caller {
     kv: KvClient<Channel>,
     ask: Ask,
+    keys: Keys,
     key: u64,
     /// How far it is from one of its keys to the next.
     stride: u64,
+    random: Pcg64,
 }
 
 /// What a load came to.
@@ -63,23 +76,47 @@ pub struct Answered {
 }
 
 impl Caller {
-    /// So many clients of these members, in turn, on at most so many connections.
+    /// So many clients of these servers, in turn, on at most so many connections.
     ///
     /// # Errors
-    /// A member cannot be reached.
-    pub async fn many(members: &[Member], count: u64, connections: u64, ask: Ask) -> io::Result<Vec<Caller>> {
+    /// A server cannot be reached.
+    pub async fn many(servers: &[Server], count: u64, connections: u64, ask: Ask) -> io::Result<Vec<Caller>> {
         let mut channels = Vec::new();
-        for member in members.iter().cycle().take(connections.min(count) as usize) {
-            channels.push(member.connect().await?);
+        for server in servers.iter().cycle().take(connections.min(count) as usize) {
+            channels.push(server.connect().await?);
         }
         let kv = channels.iter().cycle().map(|channel| KvClient::new(channel.clone()));
-        Ok((0..count).zip(kv).map(|(key, kv)| Caller { kv, ask, key, stride: count }).collect())
+        let caller = |(key, kv)| Caller {
+            kv,
+            ask,
+            keys: Keys::InTurn(KEYS),
+            key,
+            stride: count,
+            random: Pcg64::seed_from_u64(key),
+        };
+        Ok((0..count).zip(kv).map(caller).collect())
+    }
+
+    /// The same client, on the same connection, for other keys than all of [`KEYS`] in turn.
+    pub fn among(&self, keys: Keys) -> Caller {
+        Caller { keys, ..self.clone() }
+    }
+
+    /// The number of its next key.
+    fn next(&mut self) -> u64 {
+        match self.keys {
+            Keys::InTurn(of) => {
+                let next = self.key % of;
+                self.key += self.stride;
+                next
+            }
+            Keys::Drawn(of) => self.random.random_range(0..of),
+        }
     }
 
     /// Asks once. Whether the answer is what it should be.
     async fn call(&mut self) -> bool {
-        let key = key(self.key);
-        self.key += self.stride;
+        let key = key(self.next());
         match self.ask {
             Ask::Put => {
                 let request = PutRequest { key, value: vec![b'v'; VALUE_BYTES].into(), ..PutRequest::default() };
@@ -99,7 +136,7 @@ impl Caller {
 }
 
 fn key(number: u64) -> bytes::Bytes {
-    format!("key-{:04}", number % KEYS).into()
+    format!("key-{number:04}").into()
 }
 
 /// Lets all of them ask at the same time.
@@ -157,17 +194,19 @@ impl Answered {
     }
 }
 
-/// Puts every key, and waits until every member has them.
+/// Puts the first so many keys, and waits until every member has them.
 ///
 /// # Errors
 /// A member cannot be reached, or does not answer as it should.
-pub async fn fill(cluster: &Cluster) -> io::Result<()> {
+pub async fn fill(cluster: &Cluster, keys: u64) -> io::Result<()> {
     const WRITERS: u64 = 20;
-    let writers = Caller::many(&cluster.members, WRITERS, WRITERS, Ask::Put).await?;
-    let put = run(&writers, Until::Rounds(KEYS / WRITERS)).await;
+    let asking = async |count, ask| {
+        let callers = Caller::many(&cluster.members, count, count, ask).await?;
+        io::Result::Ok(callers.iter().map(|caller| caller.among(Keys::InTurn(keys))).collect::<Vec<_>>())
+    };
+    let put = run(&asking(WRITERS, Ask::Put).await?, Until::Rounds(keys.div_ceil(WRITERS))).await;
     // A linearizable read waits until its member has applied what was written before.
-    let readers = cluster.members.len() as u64;
-    let readers = Caller::many(&cluster.members, readers, readers, Ask::Read(ReadPath::ReadIndex)).await?;
+    let readers = asking(cluster.members.len() as u64, Ask::Read(ReadPath::ReadIndex)).await?;
     let read = run(&readers, Until::Rounds(1)).await;
     match put.failed + read.failed {
         0 => Ok(()),
@@ -192,7 +231,7 @@ impl Background {
     ///
     /// # Errors
     /// A member cannot be reached.
-    pub async fn start(members: &[Member], a_second: u32) -> io::Result<Self> {
+    pub async fn start(members: &[Server], a_second: u32) -> io::Result<Self> {
         const WRITERS: u32 = 8;
         let shared = Arc::new(Progress::default());
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Clusters of real servers: child processes on loopback, with their data on the disk.
+//! Clusters of real servers, and their proxies: child processes on loopback, with their data on the disk.
 //!
 //! A program is whatever takes etcd's flags and answers etcd's gRPC.
 
@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 use crate::medium::Medium;
 
-/// How long a cluster has for its first leader.
+/// How long a cluster has for its first leader, and a proxy for its first answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(20);
@@ -67,14 +67,15 @@ pub fn beside(name: &str) -> io::Result<PathBuf> {
 #[derive(Debug)]
 pub struct Cluster {
     /// The members, all of which run.
-    pub members: Vec<Member>,
+    pub members: Vec<Server>,
+    program: PathBuf,
     /// Dropped after the processes that write to it.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
-/// One member.
+/// A process that answers clients: a member, or a proxy. It is killed when it is dropped.
 #[derive(Debug)]
-pub struct Member {
+pub struct Server {
     /// Where it answers clients.
     pub client: SocketAddr,
     log: PathBuf,
@@ -93,26 +94,47 @@ impl Cluster {
         let all: Vec<String> = names.iter().zip(&peers).map(|(name, peer)| format!("{name}={peer}")).collect();
         let mut members = Vec::new();
         for (name, peer) in names.iter().zip(&peers) {
-            let client = SocketAddr::from(([127, 0, 0, 1], free_port()));
-            let log = folder.path().join(format!("{name}.log"));
+            let client = free_address();
             let url = format!("http://{client}");
-            let process = Command::new(&program.path)
+            let mut command = Command::new(&program.path);
+            command
                 .args(["--name", name, "--initial-cluster", &all.join(",")])
                 .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
                 .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
                 .arg("--data-dir")
                 .arg(folder.path().join(name))
-                .args(&program.flags)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(File::create(&log)?)
-                .spawn()
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.path.display())))?;
-            members.push(Member { client, log, process });
+                .args(&program.flags);
+            members.push(Server::start(command, client, folder.path().join(format!("{name}.log")))?);
         }
-        let mut cluster = Cluster { members, _folder: folder };
+        let mut cluster = Cluster { members, program: program.path.clone(), folder };
         cluster.leader().await?;
         Ok(cluster)
+    }
+
+    /// Starts a proxy of all members, of their own program and with its flags at their defaults, and waits until it answers.
+    ///
+    /// # Errors
+    /// It could not be started, or the last lines of its log if it has ended.
+    pub async fn proxy(&self) -> io::Result<Server> {
+        let client = free_address();
+        let endpoints: Vec<String> = self.members.iter().map(|member| member.client.to_string()).collect();
+        let mut command = Command::new(&self.program);
+        command
+            .args(["grpc-proxy", "start", "--endpoints", &endpoints.join(",")])
+            .args(["--listen-addr", &client.to_string()]);
+        let mut proxy = Server::start(command, client, self.folder.path().join("proxy.log"))?;
+        let deadline = <TokioRuntime as AsyncRuntime>::Instant::now() + PATIENCE;
+        while proxy.status().await.is_none() {
+            proxy.check()?;
+            if <TokioRuntime as AsyncRuntime>::Instant::now() > deadline {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer of the proxy for {PATIENCE:?}"),
+                ));
+            }
+            TokioRuntime::sleep(POLL).await;
+        }
+        Ok(proxy)
     }
 
     /// Where the leader is in the list, once all members agree on one.
@@ -125,7 +147,7 @@ impl Cluster {
             if let Some(leader) = self.agreed().await {
                 return Ok(leader);
             }
-            self.members.iter_mut().try_for_each(Member::check)?;
+            self.members.iter_mut().try_for_each(Server::check)?;
             if <TokioRuntime as AsyncRuntime>::Instant::now() > deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no leader for {PATIENCE:?}")));
             }
@@ -150,11 +172,19 @@ impl Cluster {
     /// # Errors
     /// A member has ended.
     pub fn cpu(&self) -> io::Result<Duration> {
-        self.members.iter().map(Member::cpu).sum()
+        self.members.iter().map(Server::cpu).sum()
     }
 }
 
-impl Member {
+impl Server {
+    fn start(mut command: Command, client: SocketAddr, log: PathBuf) -> io::Result<Server> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        let process = command.spawn().map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", Path::new(command.get_program()).display()))
+        })?;
+        Ok(Server { client, log, process })
+    }
+
     /// Opens a connection.
     ///
     /// # Errors
@@ -166,7 +196,7 @@ impl Member {
         Channel::connect::<TokioRuntime>(stream, authority).await.map_err(io::Error::other)
     }
 
-    /// Its own id, and that of the leader that it follows.
+    /// Its own id, or that of the member behind it, and that of the leader that is followed.
     async fn status(&self) -> Option<(u64, u64)> {
         let mut client = MaintenanceClient::new(self.connect().await.ok()?);
         let status = client.status(StatusRequest {}).await.ok()?.into_inner();
@@ -179,12 +209,13 @@ impl Member {
     /// Nobody answers there, or with something else.
     pub async fn metrics(&self) -> io::Result<Metrics> {
         let mut stream = TcpStream::connect(self.client).await?;
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.client);
+        // Of the old version: its answers come in one piece, and not in chunks that split lines.
+        let request = format!("GET /metrics HTTP/1.0\r\nHost: {}\r\n\r\n", self.client);
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         match answer.split_once("\r\n\r\n") {
-            Some((head, page)) if head.starts_with("HTTP/1.1 200") => Ok(Metrics(page.to_owned())),
+            Some((head, page)) if head.split(' ').nth(1) == Some("200") => Ok(Metrics(page.to_owned())),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("no metrics from {}", self.client))),
         }
     }
@@ -206,11 +237,14 @@ impl Member {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let last: Vec<&str> = log.lines().rev().take(5).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
-        Err(io::Error::other(format!("a member has ended ({status}); its last lines:\n{}", last.join("\n"))))
+        Err(io::Error::other(format!("a server has ended ({status}); its last lines:\n{}", last.join("\n"))))
     }
 
-    /// The processor time that it has used.
-    fn cpu(&self) -> io::Result<Duration> {
+    /// The processor time that it has used, in its own code and in the kernel.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu(&self) -> io::Result<Duration> {
         let path = format!("/proc/{}/stat", self.process.id());
         let stat = fs::read_to_string(Path::new(&path))?;
         // The second field is the program's name, which may have spaces: count behind it.
@@ -224,7 +258,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.process.kill();
@@ -232,7 +266,7 @@ impl Drop for Member {
     }
 }
 
-/// A member's numbers.
+/// A server's numbers.
 #[derive(Clone, Debug)]
 pub struct Metrics(String);
 
@@ -242,6 +276,10 @@ impl Metrics {
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
         self.0.lines().find_map(value).unwrap_or(0.0)
     }
+}
+
+fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// A port that nobody listens on, below those that the kernel gives to outgoing connections: it stays free.

@@ -18,6 +18,7 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use openraft::AsyncRuntime;
 use seedbed_benches::load::{self, Ask, Caller, Until};
+use seedbed_benches::median;
 use seedbed_benches::servers::{Cluster, Program};
 use seedbed_core::read::ReadPath;
 use seedbed_core::runtime::tokio::TokioRuntime;
@@ -88,7 +89,7 @@ async fn compare(flags: &Flags) -> io::Result<Table> {
             for ((_, program), measured) in stores.iter().zip(&mut measured) {
                 // One store at a time: an idle one has heartbeats too.
                 let cluster = Cluster::start(program, MEMBERS).await?;
-                load::fill(&cluster).await?;
+                load::fill(&cluster, load::KEYS).await?;
                 measured.push(measure(&cluster, flags, ask).await?);
             }
         }
@@ -123,13 +124,6 @@ async fn measure(cluster: &Cluster, flags: &Flags, ask: Ask) -> io::Result<Measu
         cpu: cpu.div_f64(answered.latencies.len().max(1) as f64),
         failed: answered.failed,
     })
-}
-
-/// The middle one, or the greater of the two in the middle. There is one at least.
-fn median(measured: &[Measured], of: impl Fn(&Measured) -> f64) -> f64 {
-    let mut all: Vec<f64> = measured.iter().map(of).collect();
-    all.sort_unstable_by(f64::total_cmp);
-    all[all.len() / 2]
 }
 
 /// Seconds, shown in milliseconds.
