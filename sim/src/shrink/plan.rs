@@ -412,7 +412,7 @@ fn half(side: &[u64], all: impl Iterator<Item = u64>) -> Vec<u64> {
 }
 
 /// Each gives simpler values of a field, the simplest first.
-const FIELDS: [fn(&Plan) -> Vec<Plan>; 20] = [
+const FIELDS: [fn(&Plan) -> Vec<Plan>; 21] = [
     |plan| less(plan, plan.workload.grpc_clients, 0, |plan, clients| plan.workload.grpc_clients = clients),
     |plan| {
         less(plan, plan.workload.clients, acting(plan), |plan, clients| {
@@ -422,6 +422,7 @@ const FIELDS: [fn(&Plan) -> Vec<Plan>; 20] = [
     },
     fewer_watchers,
     fewer_contenders,
+    fewer_proxies,
     |plan| less(plan, plan.workload.keys, 1, |plan, keys| plan.workload.keys = keys),
     |plan| less(plan, plan.workload.value_bytes, 1, |plan, bytes| plan.workload.value_bytes = bytes),
     |plan| weightless(plan, |mix| &mut mix.get_serializable),
@@ -462,6 +463,15 @@ fn fewer_watchers(plan: &Plan) -> Vec<Plan> {
     let set = |plan: &mut Plan, watchers| plan.watch.iter_mut().for_each(|watch| watch.watchers = watchers);
     let none = changed(plan, |plan| plan.watch = None);
     [none].into_iter().chain(less(plan, watch.watchers, 1, set)).collect()
+}
+
+/// None of them, if nothing happens to any; or only those to which something happens, the first of them at least.
+fn fewer_proxies(plan: &Plan) -> Vec<Plan> {
+    let Some(proxy) = &plan.proxy else { return Vec::new() };
+    let met = plan.faults.iter().filter_map(|fault| fault.fault.proxy()).max().unwrap_or(0);
+    let set = |plan: &mut Plan, proxies| plan.proxy.iter_mut().for_each(|proxy| proxy.proxies = proxies);
+    let none = (met == 0).then(|| changed(plan, |plan| plan.proxy = None));
+    none.into_iter().chain(less(plan, proxy.proxies, met.max(1), set)).collect()
 }
 
 fn less(plan: &Plan, value: u32, least: u32, set: fn(&mut Plan, u32)) -> Vec<Plan> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{ClusterPlan, ContendPlan, DiskPlan, NetworkPlan, VERSION, WatchPlan, WorkloadPlan};
+use crate::plan::{ClusterPlan, ContendPlan, DiskPlan, NetworkPlan, ProxyPlan, VERSION, WatchPlan, WorkloadPlan};
 
 /// Says what fails, tries one candidate after the other, and counts.
 struct Fake<F> {
@@ -87,7 +87,7 @@ fn plan() -> Plan {
         },
         contend: Some(ContendPlan { contenders: 3, observers: 1, names: 1, ttl_s: [1, 1], hold_ms: [0, 100] }),
         watch: Some(WatchPlan { watchers: 3, progress_ms: 200, fragment_bytes: 500, piece_changes: 20 }),
-        proxy: None,
+        proxy: Some(ProxyPlan { proxies: 2, staleness_ms: 500, ranges: 10, percent: 80 }),
         faults,
         converge_ms: 15_000,
         read_index_ms: Some(500),
@@ -101,6 +101,17 @@ fn shrunk(plan: &Plan, tries_max: u64, fails: impl FnMut(&Plan) -> bool) -> (Pla
 
 fn has(plan: &Plan, client: u32, nth: u32) -> bool {
     plan.workload.script.iter().flatten().any(|step| (step.client, step.nth) == (client, nth))
+}
+
+#[test]
+fn a_proxy_to_which_something_happens_is_left() {
+    let mut plan = plan();
+    let fault = FaultKind::ProxyRestart { proxy: 1 };
+    plan.faults.push(Fault { at_ms: 2_000, for_ms: 400, stream: None, fault });
+    let is_met = |plan: &Plan| plan.faults.iter().any(|fault| fault.fault.proxy().is_some());
+    let (shrunk, ..) = shrunk(&plan, u64::MAX, is_met);
+    assert_eq!(shrunk.proxy.map(|proxy| proxy.proxies), Some(1));
+    assert_eq!(shrunk.faults.len(), 1);
 }
 
 #[test]
@@ -118,7 +129,7 @@ fn what_a_failure_needs_is_left_and_nothing_else() {
     let WorkloadPlan { clients, grpc_clients, operations, keys, value_bytes, .. } = shrunk.workload;
     assert_eq!((clients, grpc_clients, operations, keys, value_bytes), (3, 0, 2, 1, 1));
     assert_eq!((shrunk.cluster.members, shrunk.network.loss_permille, shrunk.read_index_ms), (1, 0, None));
-    assert_eq!((shrunk.watch, shrunk.contend), (None, None));
+    assert_eq!((shrunk.watch, shrunk.contend, shrunk.proxy), (None, None, None));
     assert_eq!(shrunk.cluster.segment_bytes, 64 << 20);
     // What is kept comes soon.
     assert!(script[1].at_us < 100_000, "{script:?}");
