@@ -717,7 +717,7 @@ mod tests {
         let all = scenario(ROUGH);
         let some = Scenario { services_off_percent: 50, ..all };
         let mut seen = BTreeSet::new();
-        for seed in 0..60 {
+        for seed in 0..200 {
             let (all, some) = (all.plan(seed), some.plan(seed));
             let proxies = some.proxy.is_some();
             seen.insert((some.workload.leases.is_some(), some.watch.is_some(), some.contend.is_some(), proxies));
