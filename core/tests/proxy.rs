@@ -327,6 +327,34 @@ fn a_member_that_goes_is_followed_by_another() {
 }
 
 #[test]
+fn whoever_wants_a_leader_hears_that_there_is_none() {
+    run(async {
+        let mut cluster = Cluster::start(3, &[]).await;
+        let proxy = Proxy::start(&cluster.endpoints(), &[]).await;
+        let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(watch("k"))) };
+        let mut request = tonic::Request::new(stream::iter([create]).chain(stream::pending()));
+        request.metadata_mut().insert("hasleader", "true".parse().expect("it is plain"));
+        let mut leading = WatchClient::new(proxy.channel().await).watch(request).await.expect("a stream").into_inner();
+        assert!(leading.message().await.expect("it goes on").is_some_and(|told| told.created));
+        let mut patient = Watching::open(proxy.channel().await).await;
+        patient.create(watch("k")).await;
+        for server in &mut cluster.servers {
+            server.kill().await;
+        }
+        let ended = leading.message().await.expect_err("nobody leads");
+        assert_eq!((ended.code(), ended.message()), (tonic::Code::Unavailable, "etcdserver: no leader"));
+        // Whoever did not ask for one goes on.
+        for server in &mut cluster.servers {
+            server.start();
+        }
+        let mut kv = proxy.kv().await;
+        let put = eventually("a put", async || kv.put(put("k", "v")).await.ok()).await.into_inner();
+        let revision = put.header.expect("a header").revision;
+        assert!(patient.events(1).await.iter().all(|(_, value)| value == "v") && revision > 0);
+    });
+}
+
+#[test]
 fn proxies_that_are_registered_are_what_clients_know() {
     run(async {
         let cluster = Cluster::start(1, &[]).await;

@@ -2,14 +2,14 @@
 //!
 //! A leader is first in a [queue](super::queue): the others wait behind it, and each follows the one before it.
 
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use openraft_rt::Select2;
 use tonic::{Status, async_trait};
 
 use super::error::ApiError;
-use super::leader::LeaderCheck;
+use super::leader::{LeaderCheck, LeaderWatch};
 use super::queue::Queue;
+use crate::grpc::Responses;
 use crate::proto::mvccpb::KeyValue;
 use crate::proto::v3electionpb::election_server::Election;
 use crate::proto::v3electionpb::{
@@ -81,18 +81,7 @@ impl<R: Runtime> Election for ElectionService<R> {
     ) -> Result<tonic::Response<Self::ObserveStream>, Status> {
         let leader = self.leader.follow(request.metadata().as_ref());
         let observer = Observer { queue: self.queue.clone(), name: request.into_inner().name, told: None };
-        let responses = stream::unfold(Some((observer, leader)), |observing| async {
-            let (mut observer, mut leader) = observing?;
-            let next = match R::select2(leader.lost(), observer.next()).await {
-                Select2::First(()) => Err(ApiError::NoLeader),
-                Select2::Second(next) => next,
-            };
-            match next {
-                Ok(response) => Some((Ok(response), Some((observer, leader)))),
-                Err(error) => Some((Err(error.into()), None)),
-            }
-        });
-        Ok(tonic::Response::new(responses.boxed()))
+        Ok(tonic::Response::new(Observing { observer, leader }.into_stream()))
     }
 
     async fn resign(&self, request: tonic::Request<ResignRequest>) -> Result<tonic::Response<ResignResponse>, Status> {
@@ -103,6 +92,23 @@ impl<R: Runtime> Election for ElectionService<R> {
 }
 
 /// A stream of leaders.
+struct Observing<R: Runtime> {
+    observer: Observer<R>,
+    leader: LeaderWatch<R>,
+}
+
+impl<R: Runtime> Responses for Observing<R> {
+    type Response = LeaderResponse;
+
+    async fn next(&mut self) -> Result<Option<LeaderResponse>, Status> {
+        match R::select2(self.leader.lost(), self.observer.next()).await {
+            Select2::First(()) => Err(ApiError::NoLeader.into()),
+            Select2::Second(next) => Ok(Some(next?)),
+        }
+    }
+}
+
+/// Who is told of the leaders of an office.
 struct Observer<R: Runtime> {
     queue: Queue<R>,
     name: bytes::Bytes,

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
+use futures_util::stream::BoxStream;
 use openraft_rt::Select2;
 use prost::Message;
 use rand::Rng as _;
@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::header::Headers;
 use super::leader::{LeaderCheck, LeaderWatch};
 use super::proposals::{Proposals, other_kind};
+use crate::grpc::Responses;
 use crate::lease::{Lessor, TTL_MAX};
 use crate::mvcc::Store;
 use crate::proto::etcdserverpb::lease_server::Lease;
@@ -129,15 +130,7 @@ impl<R: Runtime> Lease for LeaseService<R> {
             ended: None,
             answered: VecDeque::new(),
         };
-        let responses = stream::unfold(Some(keeping), |keeping| async {
-            let mut keeping = keeping?;
-            match keeping.next().await {
-                Ok(Some(response)) => Some((Ok(response), Some(keeping))),
-                Ok(None) => None,
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(tonic::Response::new(responses.boxed()))
+        Ok(tonic::Response::new(keeping.into_stream()))
     }
 
     async fn lease_time_to_live(
@@ -200,8 +193,10 @@ struct Keeping<R: Runtime> {
     answered: VecDeque<LeaseKeepAliveResponse>,
 }
 
-impl<R: Runtime> Keeping<R> {
-    /// The next response; none, once the client has nothing more to ask.
+impl<R: Runtime> Responses for Keeping<R> {
+    type Response = LeaseKeepAliveResponse;
+
+    /// None, once the client has nothing more to ask.
     async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, Status> {
         if let Some(response) = self.answered.pop_front() {
             return Ok(Some(response));

@@ -1,15 +1,14 @@
 //! The Watch service: a stream of requests, and one of responses.
-//!
-//! Nothing runs for a stream but what its client's reading drives: the next response is made when HTTP/2 has taken the last.
 
-use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
+use futures_util::stream::BoxStream;
 use openraft_rt::Select2;
 use tonic::{Status, Streaming, async_trait};
 
 use super::error::ApiError;
 use super::header::Headers;
 use super::leader::{LeaderCheck, LeaderWatch};
+use crate::grpc::Responses;
 use crate::mvcc::Store;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
@@ -43,23 +42,7 @@ impl<R: Runtime> Watch for WatchService<R> {
             progress: Interval::new(self.options.progress_interval),
             stop: self.stop.clone(),
         };
-        let responses = stream::unfold(Some(serving), |serving| async {
-            let mut serving = serving?;
-            match serving.next().await {
-                Ok(response) => Some((Ok(response), Some(serving))),
-                Err(Ended(status)) => Some((Err(status), None)),
-            }
-        });
-        Ok(tonic::Response::new(responses.boxed()))
-    }
-}
-
-/// Why a stream ends.
-struct Ended(Status);
-
-impl From<ApiError> for Ended {
-    fn from(error: ApiError) -> Self {
-        Ended(error.into())
+        Ok(tonic::Response::new(serving.into_stream()))
     }
 }
 
@@ -83,9 +66,10 @@ enum Happened {
     Stopped,
 }
 
-impl<R: Runtime> Serving<R> {
-    /// The next response. May wait for ever.
-    async fn next(&mut self) -> Result<WatchResponse, Ended> {
+impl<R: Runtime> Responses for Serving<R> {
+    type Response = WatchResponse;
+
+    async fn next(&mut self) -> Result<Option<WatchResponse>, Status> {
         loop {
             if self.stop.is_stopped() {
                 return Err(ApiError::Stopped.into());
@@ -106,7 +90,7 @@ impl<R: Runtime> Serving<R> {
             let reading = self.store.reading().await;
             let response = self.session.next_response()?;
             drop(reading);
-            if let Some(response) = response {
+            if response.is_some() {
                 return Ok(response);
             }
             match self.happens().await {
@@ -118,13 +102,14 @@ impl<R: Runtime> Serving<R> {
             }
         }
     }
+}
 
-    fn take(&mut self, request: Result<Option<WatchRequest>, Status>) -> Result<(), Ended> {
-        match request {
-            Ok(Some(request)) => self.session.handle(request),
+impl<R: Runtime> Serving<R> {
+    fn take(&mut self, request: Result<Option<WatchRequest>, Status>) -> Result<(), Status> {
+        match request? {
+            Some(request) => self.session.handle(request),
             // As in etcd: whoever has nothing more to ask is still told.
-            Ok(None) => self.requests = None,
-            Err(status) => return Err(Ended(status)),
+            None => self.requests = None,
         }
         Ok(())
     }

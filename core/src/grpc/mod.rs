@@ -10,6 +10,7 @@
 
 mod channel;
 mod executor;
+mod responses;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod timer;
 
 pub use self::channel::{Channel, ChannelOptions};
 pub use self::executor::Tasks;
+pub(crate) use self::responses::Responses;
 pub use self::routes::{Response, Routes};
 #[cfg(feature = "server")]
 pub(crate) use self::server::SEND_BUFFER_BYTES;

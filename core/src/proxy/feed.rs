@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream;
-use openraft_rt::Select2;
+use openraft_rt::{Instant as _, Select2};
 use tokio::sync::{Notify, mpsc};
 use tonic::Streaming;
 use tonic::metadata::MetadataValue;
@@ -38,6 +38,9 @@ const BACKOFF: Duration = Duration::from_millis(100);
 
 /// How long to wait until a member that lags is asked again how far it is.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// For so many times the silence that is allowed, no member may be found that has a leader, before those are told who want one.
+const LEADERLESS: u32 = 3;
 
 /// Stands for all watches of a stream.
 const ALL: i64 = -1;
@@ -64,6 +67,9 @@ struct Shared<R: Runtime> {
     answered: Watermark,
     /// There is a line to be told of.
     wanted: Notify,
+    /// Since when no member tells, if that is so although there is something to be told of.
+    lost: Mutex<Option<R::Instant>>,
+    lost_changed: Notify,
     events: AtomicU64,
 }
 
@@ -94,6 +100,8 @@ impl<R: Runtime> Feed<R> {
                 position: AtomicI64::new(0),
                 answered: Watermark::default(),
                 wanted: Notify::new(),
+                lost: Mutex::new(None),
+                lost_changed: Notify::new(),
                 events: AtomicU64::new(0),
             }),
         };
@@ -197,9 +205,37 @@ impl<R: Runtime> Feed<R> {
         }
     }
 
+    /// Resolves once no member that has a leader has been found for a while.
+    pub(super) async fn leaderless(&self) {
+        let Shared { lost, lost_changed, silence_max, .. } = &*self.shared;
+        loop {
+            let mut changed = std::pin::pin!(lost_changed.notified());
+            changed.as_mut().enable();
+            let since = *lost.lock().unwrap_or_else(PoisonError::into_inner);
+            match since.map(|since| since + *silence_max * LEADERLESS) {
+                None => changed.await,
+                Some(over) if over <= R::Instant::now() => return,
+                Some(over) => {
+                    let _: Select2<(), ()> = R::select2(changed, R::sleep_until(over)).await;
+                }
+            }
+        }
+    }
+
+    /// Whether a member tells, or has nothing to.
+    fn tells(&self, tells: bool) {
+        let Shared { lost, lost_changed, .. } = &*self.shared;
+        let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.is_some() == tells {
+            *lost = (!tells).then(R::Instant::now);
+            lost_changed.notify_waiters();
+        }
+    }
+
     async fn run(self) {
         loop {
             while self.is_idle() {
+                self.tells(true);
                 self.shared.wanted.notified().await;
             }
             if let Ok(link) = self.shared.upstream.link().await {
@@ -208,6 +244,7 @@ impl<R: Runtime> Feed<R> {
                 }
                 link.give_up();
             }
+            self.tells(false);
             R::sleep(BACKOFF).await;
         }
     }
@@ -260,7 +297,10 @@ impl<R: Runtime> Feed<R> {
         let mut suspected = None;
         loop {
             match R::timeout(self.shared.silence_max, responses.message()).await {
-                Ok(Ok(Some(response))) => self.told(response),
+                Ok(Ok(Some(response))) => {
+                    self.tells(true);
+                    self.told(response);
+                }
                 Ok(ended) => {
                     tracing::info!(?ended, "a member has ceased to tell the proxy what changes");
                     return true;
@@ -307,7 +347,7 @@ impl<R: Runtime> Feed<R> {
             line.created(revision);
         } else {
             self.shared.events.fetch_add(response.events.len() as u64, Ordering::Relaxed);
-            line.told(response.events);
+            line.told(response.events, response.header.unwrap_or_default());
             // What was kept of it may be gone.
             self.release(&line);
         }

@@ -8,7 +8,7 @@ use super::cache::Cache;
 use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Upstream, sent_on};
-use crate::api::only_serializable;
+use crate::api::{HAS_LEADER, only_serializable};
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
@@ -17,8 +17,9 @@ use crate::proto::etcdserverpb::{
 };
 use crate::runtime::Runtime;
 
-/// Metadata with which a read is answered by a member: who asks may be allowed more or less than others.
-const PERSONAL: [&str; 2] = ["token", "authorization"];
+/// Metadata with which a read is answered by a member: who asks may be allowed more or less than others, or wants to know that
+/// there is a leader.
+const OF_MEMBERS: [&str; 3] = ["token", "authorization", HAS_LEADER];
 
 /// Keys and values, from members.
 pub(super) struct KvProxy<R: Runtime> {
@@ -32,8 +33,8 @@ fn seen<T>(seen: &Seen, answered: &tonic::Response<T>, header: impl Fn(&T) -> Op
     seen.saw(header(answered.get_ref()).map_or(0, |header| header.revision));
 }
 
-fn is_personal(metadata: &MetadataMap) -> bool {
-    PERSONAL.iter().any(|key| metadata.contains_key(*key))
+fn is_for_members(metadata: &MetadataMap) -> bool {
+    OF_MEMBERS.iter().any(|key| metadata.contains_key(*key))
 }
 
 impl<R: Runtime> KvProxy<R> {
@@ -46,7 +47,7 @@ impl<R: Runtime> KvProxy<R> {
 impl<R: Runtime> Kv for KvProxy<R> {
     async fn range(&self, request: tonic::Request<RangeRequest>) -> Result<tonic::Response<RangeResponse>, Status> {
         let by = Seen::of(&request);
-        let cached = !is_personal(request.metadata());
+        let cached = !is_for_members(request.metadata());
         let mut request = request.map(|mut range| {
             self.namespace.enter_get(&mut range);
             range

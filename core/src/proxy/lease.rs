@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
 use openraft_rt::Select2;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::{Status, Streaming, async_trait};
@@ -21,6 +21,7 @@ use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Link, Upstream, sent_on, told_on};
 use crate::api::ApiError;
+use crate::grpc::Responses;
 use crate::proto::etcdserverpb::lease_client::LeaseClient;
 use crate::proto::etcdserverpb::lease_server::Lease;
 use crate::proto::etcdserverpb::{
@@ -28,7 +29,7 @@ use crate::proto::etcdserverpb::{
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
     ResponseHeader,
 };
-use crate::runtime::Runtime;
+use crate::runtime::{Mutant, Mutants, Runtime};
 use crate::watermark::Stop;
 
 /// How many keep-alives of one client's stream wait for their answers together at most.
@@ -59,6 +60,8 @@ impl<R: Runtime> Clone for Keeper<R> {
 struct Shared<R: Runtime> {
     upstream: Upstream<R>,
     waiting: Mutex<BTreeMap<i64, Vec<Waiter>>>,
+    /// What members have said of leases, for a planted bug.
+    said: Mutex<BTreeMap<i64, LeaseKeepAliveResponse>>,
     wanted: Notify,
     /// Keep-alives that clients have asked for, and that a member was.
     asked: AtomicU64,
@@ -71,6 +74,7 @@ impl<R: Runtime> Keeper<R> {
             shared: Arc::new(Shared {
                 upstream,
                 waiting: Mutex::default(),
+                said: Mutex::default(),
                 wanted: Notify::new(),
                 asked: AtomicU64::new(0),
                 sent: AtomicU64::new(0),
@@ -87,6 +91,10 @@ impl<R: Runtime> Keeper<R> {
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn said(&self) -> MutexGuard<'_, BTreeMap<i64, LeaseKeepAliveResponse>> {
+        self.shared.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many keep-alives there were, and how many of them members were asked for.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.shared.asked.load(Ordering::Relaxed), self.shared.sent.load(Ordering::Relaxed))
@@ -95,6 +103,12 @@ impl<R: Runtime> Keeper<R> {
     fn ask(&self, id: i64) -> oneshot::Receiver<Result<LeaseKeepAliveResponse, Status>> {
         let (waiter, answer) = oneshot::channel();
         self.shared.asked.fetch_add(1, Ordering::Relaxed);
+        if R::Mutants::active(Mutant::ProxyRemembersKeepAlive)
+            && let Some(said) = self.said().get(&id)
+        {
+            let _ = waiter.send(Ok(*said));
+            return answer;
+        }
         self.lock().entry(id).or_default().push(waiter);
         self.shared.wanted.notify_one();
         answer
@@ -132,6 +146,9 @@ impl<R: Runtime> Keeper<R> {
             while !round.is_empty() {
                 match answers.message().await {
                     Ok(Some(response)) => {
+                        if R::Mutants::active(Mutant::ProxyRemembersKeepAlive) && response.ttl > 0 {
+                            self.said().insert(response.id, response);
+                        }
                         for waiter in round.remove(&response.id).into_iter().flatten() {
                             // Whoever has gone does not want to know.
                             let _ = waiter.send(Ok(response));
@@ -216,15 +233,7 @@ impl<R: Runtime> Lease for LeaseProxy<R> {
             ended: None,
             waiting: VecDeque::new(),
         };
-        let responses = stream::unfold(Some(keeping), |keeping| async {
-            let mut keeping = keeping?;
-            match keeping.next().await {
-                Ok(Some(response)) => Some((Ok(response), Some(keeping))),
-                Ok(None) => None,
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(tonic::Response::new(responses.boxed()))
+        Ok(tonic::Response::new(keeping.into_stream()))
     }
 
     async fn lease_time_to_live(
@@ -260,8 +269,10 @@ struct Keeping<R: Runtime> {
     waiting: VecDeque<oneshot::Receiver<Result<LeaseKeepAliveResponse, Status>>>,
 }
 
-impl<R: Runtime> Keeping<R> {
-    /// The next response; none, once the client has nothing more to ask.
+impl<R: Runtime> Responses for Keeping<R> {
+    type Response = LeaseKeepAliveResponse;
+
+    /// None, once the client has nothing more to ask.
     async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, Status> {
         loop {
             while self.waiting.len() < TOGETHER_MAX
@@ -284,7 +295,9 @@ impl<R: Runtime> Keeping<R> {
             }
         }
     }
+}
 
+impl<R: Runtime> Keeping<R> {
     fn take(&mut self, request: Result<Option<LeaseKeepAliveRequest>, Status>) {
         match request {
             Ok(Some(request)) => self.waiting.push_back(self.keeper.ask(request.id)),

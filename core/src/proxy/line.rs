@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::wake::Wake;
-use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, WatchResponse};
+use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader, WatchResponse};
 use crate::proto::mvccpb::event::EventType;
 use crate::proto::mvccpb::{Event, KeyValue};
 use crate::watermark::Watermark;
@@ -38,10 +38,17 @@ pub(super) struct LineKey {
 pub(super) struct Piece {
     /// The first revision that it tells of: none between the piece before and this one concerns the range.
     pub(super) first: i64,
-    /// The last.
-    pub(super) upto: i64,
+    /// That of a response of it. Its revision is the last that it tells of.
+    pub(super) header: ResponseHeader,
     pub(super) events: Arc<[Event]>,
     bytes: usize,
+}
+
+impl Piece {
+    /// The last revision that it tells of.
+    fn upto(&self) -> i64 {
+        self.header.revision
+    }
 }
 
 /// One range.
@@ -162,8 +169,8 @@ impl Line {
         self.lock().ended.clone()
     }
 
-    /// The member has told events.
-    pub(super) fn told(&self, events: Vec<Event>) {
+    /// The member has told events, in a response with this header.
+    pub(super) fn told(&self, events: Vec<Event>, header: ResponseHeader) {
         let revision = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
         let mut state = self.lock();
         // A member that was asked to go on may not know better than to begin earlier.
@@ -171,7 +178,8 @@ impl Line {
         let Some(upto) = events.last().map(revision) else { return };
         state.answers.follow(&events, upto);
         let bytes = events.iter().map(Message::encoded_len).sum();
-        let piece = Piece { first: state.last + 1, upto, events: events.into(), bytes };
+        let header = ResponseHeader { revision: upto, ..header };
+        let piece = Piece { first: state.last + 1, header, events: events.into(), bytes };
         state.last = upto;
         state.kept_events += piece.events.len();
         state.kept_bytes += bytes;
@@ -214,14 +222,16 @@ impl Line {
         }
     }
 
-    /// The first piece with anything from `next` on. None, if there is none yet; or some of it is forgotten here.
-    pub(super) fn piece(&self, next: i64) -> Result<Option<Piece>, Forgotten> {
+    /// The first piece with anything from `next` on, and whether anything comes after it. None, if there is none yet; or some of
+    /// it is forgotten here.
+    pub(super) fn piece(&self, next: i64) -> Result<Option<(Piece, bool)>, Forgotten> {
         let state = self.lock();
         if next < state.since() {
             return Err(Forgotten);
         }
-        let from = state.kept.partition_point(|piece| piece.upto < next);
-        Ok(state.kept.get(from).cloned())
+        let from = state.kept.partition_point(|piece| piece.upto() < next);
+        let more = from + 1 < state.kept.len() || state.ended.is_some();
+        Ok(state.kept.get(from).map(|piece| (piece.clone(), more)))
     }
 
     /// The first revision from which on everything is kept.

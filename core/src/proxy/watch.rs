@@ -16,8 +16,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
 use openraft_rt::Select2;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming, async_trait};
@@ -28,11 +28,14 @@ use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::Upstream;
 use super::wake::Wake;
-use crate::api::ApiError;
+use crate::api::{ApiError, HAS_LEADER};
+use crate::grpc::Responses;
 use crate::proto::etcdserverpb::watch_client::WatchClient;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::watch_server::Watch;
-use crate::proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+use crate::proto::etcdserverpb::{
+    ResponseHeader, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+};
 use crate::proto::mvccpb::Event;
 use crate::proto::mvccpb::event::EventType;
 use crate::runtime::{Mutant, Mutants, Runtime};
@@ -64,6 +67,7 @@ impl<R: Runtime> Watch for WatchProxy<R> {
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
         let serving = Serving::<R> {
             seen: Seen::of(&request),
+            needs_leader: request.metadata().get(HAS_LEADER).is_some_and(|value| value == "true"),
             requests: Some(request.into_inner()),
             upstream: self.upstream.clone(),
             feed: self.feed.clone(),
@@ -71,23 +75,19 @@ impl<R: Runtime> Watch for WatchProxy<R> {
             fragment_bytes: self.options.fragment_bytes,
             wake: Arc::default(),
             watches: BTreeMap::new(),
+            catching_up: BTreeMap::new(),
+            notifying: 0,
             joining: None,
             next_id: 0,
             ready: BTreeSet::new(),
+            listened: false,
             out: VecDeque::new(),
             progress: None,
             notice: None,
             interval: Interval::new(self.options.progress_interval),
             stop: self.stop.clone(),
         };
-        let responses = stream::unfold(Some(serving), |serving| async {
-            let mut serving = serving?;
-            match serving.next().await {
-                Ok(response) => Some((Ok(response), Some(serving))),
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(tonic::Response::new(responses.boxed()))
+        Ok(tonic::Response::new(serving.into_stream()))
     }
 }
 
@@ -96,18 +96,26 @@ struct Serving<R: Runtime> {
     /// None once the client has sent its last.
     requests: Option<Streaming<WatchRequest>>,
     seen: Seen,
+    /// Whether the stream is to end while the members have no leader.
+    needs_leader: bool,
     upstream: Upstream<R>,
     feed: Feed<R>,
     namespace: Namespace,
     fragment_bytes: usize,
     wake: Arc<Wake>,
     watches: BTreeMap<i64, ClientWatch>,
+    /// What a member tells a watch alone, while it is not near.
+    catching_up: BTreeMap<i64, mpsc::Receiver<WatchResponse>>,
+    /// How many of the watches want to know of progress by themselves.
+    notifying: usize,
     /// The line that a watch to be is waiting for.
     joining: Option<(Arc<Line>, i64)>,
     /// Where the search for a free number begins.
     next_id: i64,
     /// Watches that may have something to be told.
     ready: BTreeSet<i64>,
+    /// Whether there was no request a moment ago.
+    listened: bool,
     /// Responses that have not been sent.
     out: VecDeque<WatchResponse>,
     /// The question for progress that is to be answered to the client, and the one for watches that want to know by themselves.
@@ -123,8 +131,13 @@ struct ClientWatch {
     line: Arc<Line>,
     /// The first revision that it has not been told of.
     next: i64,
-    /// What a member tells it alone, while it is not near.
-    catching_up: Option<mpsc::Receiver<WatchResponse>>,
+}
+
+impl ClientWatch {
+    /// Whether it has been told everything that its line has, and what is told of progress goes for that.
+    fn is_near(&self) -> bool {
+        self.line.is_settled() && matches!(self.line.piece(self.next), Ok(None))
+    }
 }
 
 /// What a stream waits for while there is nothing to send.
@@ -134,29 +147,34 @@ enum Happened {
     Told(i64, Option<WatchResponse>),
     Answered,
     Interval,
+    NoLeader,
     Stopped,
 }
 
-impl<R: Runtime> Serving<R> {
-    /// The next response. May wait for ever.
-    async fn next(&mut self) -> Result<WatchResponse, Status> {
+impl<R: Runtime> Responses for Serving<R> {
+    type Response = WatchResponse;
+
+    async fn next(&mut self) -> Result<Option<WatchResponse>, Status> {
         loop {
             if self.stop.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
             if let Some(response) = self.out.pop_front() {
                 self.seen.saw(response.header.as_ref().map_or(0, |header| header.revision));
-                return Ok(response);
+                return Ok(Some(response));
             }
             if self.notifies() && self.interval.has_passed() {
                 self.notice.get_or_insert_with(|| self.feed.ask());
             }
+            self.ready.append(&mut self.wake.take());
             // A request is not to wait for the end of history.
-            if let Some(request) = self.requests.as_mut().and_then(|requests| requests.message().now_or_never()) {
+            if !self.ready.is_empty()
+                && !std::mem::take(&mut self.listened)
+                && let Some(request) = self.requests.as_mut().and_then(|requests| requests.message().now_or_never())
+            {
                 self.take(request).await?;
                 continue;
             }
-            self.ready.append(&mut self.wake.take());
             if let Some(id) = self.ready.pop_first() {
                 self.deliver(id);
                 continue;
@@ -165,16 +183,21 @@ impl<R: Runtime> Serving<R> {
             if !self.out.is_empty() || !self.ready.is_empty() {
                 continue;
             }
-            match self.happens().await {
+            let happened = self.happens().await;
+            self.listened = true;
+            match happened {
                 Happened::Request(request) => self.take(request).await?,
                 Happened::Told(id, response) => self.caught(id, response),
                 Happened::Woken | Happened::Answered => {}
                 Happened::Interval => self.notice = Some(self.feed.ask()),
+                Happened::NoLeader => return Err(ApiError::NoLeader.into()),
                 Happened::Stopped => {}
             }
         }
     }
+}
 
+impl<R: Runtime> Serving<R> {
     async fn take(&mut self, request: Result<Option<WatchRequest>, Status>) -> Result<(), Status> {
         match request? {
             Some(request) => match request.request_union {
@@ -223,7 +246,8 @@ impl<R: Runtime> Serving<R> {
         }
         self.out.push_back(WatchResponse { created: true, ..self.response(id, now) });
         let next = watcher.start;
-        self.watches.insert(id, ClientWatch { watcher, line, next, catching_up: None });
+        self.notifying += usize::from(watcher.progress_notify);
+        self.watches.insert(id, ClientWatch { watcher, line, next });
         self.ready.insert(id);
     }
 
@@ -263,6 +287,8 @@ impl<R: Runtime> Serving<R> {
 
     fn end(&mut self, id: i64) -> Option<ClientWatch> {
         let watch = self.watches.remove(&id)?;
+        self.notifying -= usize::from(watch.watcher.progress_notify);
+        self.catching_up.remove(&id);
         self.ready.remove(&id);
         watch.line.leave(&self.wake, id);
         self.feed.release(&watch.line);
@@ -271,13 +297,14 @@ impl<R: Runtime> Serving<R> {
 
     /// Tells a watch the next piece, if it is near and there is one.
     fn deliver(&mut self, id: i64) {
-        let Some(watch) = self.watches.get_mut(&id).filter(|watch| watch.catching_up.is_none()) else { return };
+        let Some(watch) = self.watches.get_mut(&id).filter(|_| !self.catching_up.contains_key(&id)) else { return };
         match watch.line.piece(watch.next) {
-            Ok(Some(piece)) => {
+            Ok(Some((piece, more))) => {
                 let events = piece.events.iter().filter(|event| revision(event) >= watch.next).cloned().collect();
-                self.tell(id, events, piece.upto);
-                // There may be more.
-                self.ready.insert(id);
+                self.tell(id, events, piece.header);
+                if more {
+                    self.ready.insert(id);
+                }
             }
             Ok(None) => {
                 if let Some(ended) = watch.line.ended() {
@@ -305,16 +332,16 @@ impl<R: Runtime> Serving<R> {
                     start_revision: watch.next,
                     ..WatchCreateRequest::default()
                 };
-                watch.catching_up = Some(receiver);
+                self.catching_up.insert(id, receiver);
                 drop(R::spawn(catch_up::<R>(self.upstream.clone(), from, sender)));
             }
         }
     }
 
-    /// Tells a watch what it wants of events that are everything up to a revision.
-    fn tell(&mut self, id: i64, mut events: Vec<Event>, upto: i64) {
+    /// Tells a watch what it wants of events that are everything up to the revision of a header.
+    fn tell(&mut self, id: i64, mut events: Vec<Event>, header: ResponseHeader) {
         let Some(watch) = self.watches.get_mut(&id) else { return };
-        watch.next = watch.next.max(upto + 1);
+        watch.next = watch.next.max(header.revision + 1);
         events.retain(|event| watch.watcher.wants(event.r#type() == EventType::Delete));
         if events.is_empty() {
             return;
@@ -324,7 +351,7 @@ impl<R: Runtime> Serving<R> {
         }
         watch.watcher.told = true;
         let fragments = watch.watcher.fragment;
-        let response = WatchResponse { events, ..self.response(id, upto) };
+        let response = WatchResponse { header: Some(header), watch_id: id, events, ..WatchResponse::default() };
         if fragments {
             self.out.extend(fragmented(response, self.fragment_bytes));
         } else {
@@ -334,12 +361,19 @@ impl<R: Runtime> Serving<R> {
 
     /// A member has told a watch something alone.
     fn caught(&mut self, id: i64, response: Option<WatchResponse>) {
-        let Some(watch) = self.watches.get_mut(&id) else { return };
         let Some(response) = response else {
-            watch.catching_up = None;
+            self.catching_up.remove(&id);
             self.ready.insert(id);
             return;
         };
+        if response.canceled && response.compact_revision > 0 && R::Mutants::active(Mutant::ProxyHidesCompaction) {
+            self.catching_up.remove(&id);
+            if let Some(watch) = self.watches.get_mut(&id) {
+                watch.next = watch.next.max(response.compact_revision);
+            }
+            self.ready.insert(id);
+            return;
+        }
         if response.canceled {
             self.end(id);
             self.out.push_back(WatchResponse { watch_id: id, created: false, ..response });
@@ -349,11 +383,9 @@ impl<R: Runtime> Serving<R> {
             Some(last) => revision(last),
             None => response.header.as_ref().map_or(0, |header| header.revision),
         };
-        self.tell(id, response.events, upto);
-        if let Some(watch) = self.watches.get_mut(&id)
-            && watch.line.reaches(watch.next)
-        {
-            watch.catching_up = None;
+        self.tell(id, response.events, ResponseHeader { revision: upto, ..response.header.unwrap_or_default() });
+        if self.watches.get(&id).is_some_and(|watch| watch.line.reaches(watch.next)) {
+            self.catching_up.remove(&id);
             self.ready.insert(id);
         }
     }
@@ -366,18 +398,17 @@ impl<R: Runtime> Serving<R> {
             return;
         }
         // Those who need what is not kept here any more go and ask for it.
-        let far = self.watches.iter().filter(|(_, it)| it.catching_up.is_none() && it.line.piece(it.next).is_err());
-        self.ready.extend(far.map(|(id, _)| *id));
-        let is_near = |watch: &ClientWatch| {
-            watch.catching_up.is_none() && watch.line.is_settled() && matches!(watch.line.piece(watch.next), Ok(None))
-        };
+        let Serving { watches, catching_up, ready, .. } = self;
+        let far = watches.iter().filter(|(id, it)| !catching_up.contains_key(id) && it.line.piece(it.next).is_err());
+        ready.extend(far.map(|(id, _)| *id));
         if notice.is_some() {
             self.notice = None;
             let mut quiet = Vec::new();
-            for (id, watch) in &mut self.watches {
+            for (id, watch) in &mut *watches {
                 let told = std::mem::take(&mut watch.watcher.told);
                 let upto = watch.line.upto();
-                if watch.watcher.progress_notify && !told && is_near(watch) && watch.watcher.start <= upto + 1 {
+                let is_near = !catching_up.contains_key(id) && watch.is_near();
+                if watch.watcher.progress_notify && !told && is_near && watch.watcher.start <= upto + 1 {
                     watch.next = watch.next.max(upto + 1);
                     quiet.push((*id, upto));
                 }
@@ -389,8 +420,9 @@ impl<R: Runtime> Serving<R> {
         }
         // The least of what is known of each; and no watch may have been told more, nor begin later.
         let upto = self.watches.values().map(|watch| watch.line.upto()).min().unwrap_or(self.feed.position());
-        let is_there = |watch: &ClientWatch| is_near(watch) && watch.next.max(watch.watcher.start) <= upto + 1;
-        if progress.is_some() && self.watches.values().all(is_there) && upto >= self.seen.revision() {
+        let is_there = |watch: &ClientWatch| watch.is_near() && watch.next.max(watch.watcher.start) <= upto + 1;
+        let are_there = self.catching_up.is_empty() && self.watches.values().all(is_there);
+        if progress.is_some() && are_there && upto >= self.seen.revision() {
             self.progress = None;
             self.watches.values_mut().for_each(|watch| watch.next = watch.next.max(upto + 1));
             let progress = self.response(NO_WATCH, upto);
@@ -399,7 +431,7 @@ impl<R: Runtime> Serving<R> {
     }
 
     fn notifies(&self) -> bool {
-        self.watches.values().any(|watch| watch.watcher.progress_notify)
+        self.notifying > 0
     }
 
     fn response(&self, watch_id: i64, revision: i64) -> WatchResponse {
@@ -410,7 +442,7 @@ impl<R: Runtime> Serving<R> {
         let notifies = self.notifies();
         let unanswered =
             self.progress.into_iter().chain(self.notice).find(|question| !self.feed.is_answered(*question));
-        let Serving { requests, watches, wake, feed, interval, stop, progress, .. } = self;
+        let Serving { requests, catching_up, wake, feed, interval, stop, progress, needs_leader, .. } = self;
         let request = async {
             match requests {
                 Some(requests) => Happened::Request(requests.message().await),
@@ -419,10 +451,8 @@ impl<R: Runtime> Serving<R> {
         };
         let woken = wake.woken().map(|()| Happened::Woken);
         let told = std::future::poll_fn(|context| {
-            for (id, watch) in &mut *watches {
-                if let Some(receiver) = &mut watch.catching_up
-                    && let Poll::Ready(response) = Pin::new(receiver).poll_recv(context)
-                {
+            for (id, receiver) in &mut *catching_up {
+                if let Poll::Ready(response) = Pin::new(receiver).poll_recv(context) {
                     return Poll::Ready(Happened::Told(*id, response));
                 }
             }
@@ -447,13 +477,20 @@ impl<R: Runtime> Serving<R> {
                 false => std::future::pending().await,
             }
         };
+        let no_leader = async {
+            match needs_leader {
+                true => feed.leaderless().map(|()| Happened::NoLeader).await,
+                false => std::future::pending().await,
+            }
+        };
         let stopped = stop.stopped().map(|()| Happened::Stopped);
         let often = R::select2(R::select2(request, woken), R::select2(told, answered));
-        let seldom = R::select2(interval, stopped);
+        let seldom = R::select2(R::select2(interval, no_leader), stopped);
         match R::select2(often, seldom).await {
             Select2::First(Select2::First(Select2::First(happened) | Select2::Second(happened)))
             | Select2::First(Select2::Second(Select2::First(happened) | Select2::Second(happened)))
-            | Select2::Second(Select2::First(happened) | Select2::Second(happened)) => happened,
+            | Select2::Second(Select2::First(Select2::First(happened) | Select2::Second(happened)))
+            | Select2::Second(Select2::Second(happened)) => happened,
         }
     }
 }

@@ -90,11 +90,15 @@ pub enum Mutant {
     ProxyWatchSkips,
     /// A proxy answers a question for progress at once, by what it has been told itself.
     ProxyProgressEarly,
+    /// A proxy answers a keep-alive with what a member has said of the lease before.
+    ProxyRemembersKeepAlive,
+    /// A watch of a proxy goes on behind what was compacted, and is told nothing of it.
+    ProxyHidesCompaction,
 }
 
 impl Mutant {
     /// Every mutant, in the order of their names in the catalogue.
-    pub const ALL: [Mutant; 40] = [
+    pub const ALL: [Mutant; 42] = [
         Mutant::AckBeforeFsync,
         Mutant::LeaderRestore,
         Mutant::AppliedIndexApart,
@@ -135,6 +139,8 @@ impl Mutant {
         Mutant::ProxyForgetsSeen,
         Mutant::ProxyWatchSkips,
         Mutant::ProxyProgressEarly,
+        Mutant::ProxyRemembersKeepAlive,
+        Mutant::ProxyHidesCompaction,
     ];
 
     /// The name used on the command line and in plans.
@@ -180,6 +186,8 @@ impl Mutant {
             Mutant::ProxyForgetsSeen => "proxy-forgets-seen",
             Mutant::ProxyWatchSkips => "proxy-watch-skips",
             Mutant::ProxyProgressEarly => "proxy-progress-early",
+            Mutant::ProxyRemembersKeepAlive => "proxy-remembers-keep-alive",
+            Mutant::ProxyHidesCompaction => "proxy-hides-compaction",
         }
     }
 
@@ -226,6 +234,8 @@ impl Mutant {
             Mutant::ProxyForgetsSeen => "a client is taken back behind its own write",
             Mutant::ProxyWatchSkips => "a slow client of a proxy misses events",
             Mutant::ProxyProgressEarly => "a proxy tells of progress before its watches are there",
+            Mutant::ProxyRemembersKeepAlive => "a proxy says that a lease lives on, and no member was asked",
+            Mutant::ProxyHidesCompaction => "a watch of a proxy skips what was compacted",
         }
     }
 }
