@@ -246,6 +246,44 @@ fn watches_are_canceled_asked_for_progress_and_refused_as_at_a_member() {
 }
 
 #[test]
+fn what_carries_credentials_shares_nothing() {
+    run(async {
+        let cluster = Cluster::start(1, &[]).await;
+        let proxy = Proxy::start(&cluster.endpoints(), &["--namespace", "ns/"]).await;
+        let mut kv = proxy.kv().await;
+        let mut lease = LeaseClient::new(proxy.channel().await);
+        lease.lease_grant(LeaseGrantRequest { id: 7, ttl: 60 }).await.expect("a lease");
+        fn personal<T>(message: T) -> tonic::Request<T> {
+            let mut request = tonic::Request::new(message);
+            request.metadata_mut().insert("token", "mine".parse().expect("it is plain"));
+            request
+        }
+        let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(watch("k"))) };
+        let requests = personal(stream::iter([create]).chain(stream::pending()));
+        let mut told = WatchClient::new(proxy.channel().await).watch(requests).await.expect("a stream").into_inner();
+        assert!(told.message().await.expect("it goes on").is_some_and(|told| told.created));
+        kv.put(put("k", "v")).await.expect("a put");
+        let event = told.message().await.expect("it goes on").expect("a response").events.remove(0);
+        assert_eq!(event.kv.map(|kv| kv.key), Some(Bytes::from_static(b"k")));
+        for _ in 0..2 {
+            let response = kv.range(personal(serializable("k"))).await.expect("an answer");
+            assert_eq!(response.metadata().get("seedbed-proxy-cached"), None);
+            assert_eq!(value(response.get_ref()).as_deref(), Some("v"));
+        }
+        let keep = personal(stream::iter([LeaseKeepAliveRequest { id: 7 }]));
+        let mut kept = lease.lease_keep_alive(keep).await.expect("a stream").into_inner();
+        assert_eq!(kept.message().await.expect("an answer").map(|kept| (kept.id, kept.ttl)), Some((7, 60)));
+        let shared = [
+            "seedbed_proxy_member_watches",
+            "etcd_grpc_proxy_cache_hits_total",
+            "etcd_grpc_proxy_cache_misses_total",
+            "seedbed_proxy_keep_alives_total",
+        ];
+        assert_eq!(shared.map(|name| proxy.number(name)), [0; 4]);
+    });
+}
+
+#[test]
 fn keep_alives_of_one_lease_go_together_and_each_is_answered() {
     run(async {
         let cluster = Cluster::start(1, &[]).await;

@@ -3,11 +3,11 @@
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Status, async_trait};
 
-use super::CACHED;
 use super::cache::Cache;
 use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Upstream, sent_on};
+use super::{CACHED, credentials};
 use crate::api::{HAS_LEADER, only_serializable};
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::kv_server::Kv;
@@ -16,10 +16,6 @@ use crate::proto::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, request_op,
 };
 use crate::runtime::Runtime;
-
-/// Metadata with which a read is answered by a member: who asks may be allowed more or less than others, or wants to know that
-/// there is a leader.
-const OF_MEMBERS: [&str; 3] = ["token", "authorization", HAS_LEADER];
 
 /// Keys and values, from members.
 pub(super) struct KvProxy<R: Runtime> {
@@ -33,8 +29,9 @@ fn seen<T>(seen: &Seen, answered: &tonic::Response<T>, header: impl Fn(&T) -> Op
     seen.saw(header(answered.get_ref()).map_or(0, |header| header.revision));
 }
 
+/// Whether a read is for a member to answer: not everybody may see it, or who asks wants to know that there is a leader.
 fn is_for_members(metadata: &MetadataMap) -> bool {
-    OF_MEMBERS.iter().any(|key| metadata.contains_key(*key))
+    credentials::are_in(metadata) || metadata.contains_key(HAS_LEADER)
 }
 
 impl<R: Runtime> KvProxy<R> {

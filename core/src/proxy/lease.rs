@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use openraft_rt::Select2;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::{Status, Streaming, async_trait};
 
+use super::credentials;
 use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Link, Upstream, sent_on, told_on};
@@ -226,6 +227,17 @@ impl<R: Runtime> Lease for LeaseProxy<R> {
         &self,
         request: tonic::Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<tonic::Response<Self::LeaseKeepAliveStream>, Status> {
+        if credentials::are_in(request.metadata()) {
+            let (seen, stop) = (Seen::of(&request), self.stop.clone());
+            let request = credentials::sent_on(request, |_: &mut LeaseKeepAliveRequest| {});
+            let responses = sent_on(self.client().await?.lease_keep_alive(request).await)?.into_inner();
+            let responses = responses.map(move |kept| {
+                let response = sent_on(kept)?;
+                saw(&seen, response.header.as_ref());
+                Ok(response)
+            });
+            return Ok(tonic::Response::new(responses.take_until(async move { stop.stopped().await }).boxed()));
+        }
         let keeping = Keeping {
             requests: request.into_inner(),
             keeper: self.keeper.clone(),

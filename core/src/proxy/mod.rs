@@ -11,6 +11,7 @@
 //! that is told, and a client is never taken back behind what it has seen.
 
 mod cache;
+mod credentials;
 mod feed;
 mod kv;
 mod lease;

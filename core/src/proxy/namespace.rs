@@ -13,9 +13,9 @@ use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest,
-    TxnResponse,
+    TxnResponse, WatchCreateRequest,
 };
-use crate::proto::mvccpb::KeyValue;
+use crate::proto::mvccpb::{Event, KeyValue};
 use crate::proto::v3electionpb::LeaderKey;
 
 /// The end that stands for no end.
@@ -80,6 +80,18 @@ impl Namespace {
 
     pub(super) fn leave_pair(&self, kv: &mut KeyValue) {
         self.leave(&mut kv.key);
+    }
+
+    pub(super) fn enter_watch(&self, request: &mut WatchCreateRequest) {
+        if request.key.is_empty() {
+            // No key at all means the least one.
+            request.key = Bytes::from_static(&[0]);
+        }
+        self.enter_range(&mut request.key, &mut request.range_end);
+    }
+
+    pub(super) fn leave_event(&self, event: &mut Event) {
+        event.kv.iter_mut().chain(&mut event.prev_kv).for_each(|kv| self.leave_pair(kv));
     }
 
     pub(super) fn enter_leader(&self, leader: &mut LeaderKey) {

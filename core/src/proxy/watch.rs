@@ -15,18 +15,18 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use openraft_rt::Select2;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming, async_trait};
 
+use super::credentials;
 use super::feed::Feed;
 use super::line::{Line, LineKey};
 use super::namespace::Namespace;
 use super::seen::Seen;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, sent_on};
 use super::wake::Wake;
 use crate::api::{ApiError, HAS_LEADER};
 use crate::grpc::Responses;
@@ -65,6 +65,9 @@ impl<R: Runtime> Watch for WatchProxy<R> {
         &self,
         request: tonic::Request<Streaming<WatchRequest>>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+        if credentials::are_in(request.metadata()) {
+            return self.pass(request).await;
+        }
         let serving = Serving::<R> {
             seen: Seen::of(&request),
             needs_leader: request.metadata().get(HAS_LEADER).is_some_and(|value| value == "true"),
@@ -88,6 +91,30 @@ impl<R: Runtime> Watch for WatchProxy<R> {
             stop: self.stop.clone(),
         };
         Ok(tonic::Response::new(serving.into_stream()))
+    }
+}
+
+impl<R: Runtime> WatchProxy<R> {
+    /// Has a member serve a stream.
+    async fn pass(
+        &self,
+        request: tonic::Request<Streaming<WatchRequest>>,
+    ) -> Result<tonic::Response<BoxStream<'static, Result<WatchResponse, Status>>>, Status> {
+        let (seen, namespace, stop) = (Seen::of(&request), self.namespace.clone(), self.stop.clone());
+        let entered = self.namespace.clone();
+        let request = credentials::sent_on(request, move |request: &mut WatchRequest| {
+            if let Some(RequestUnion::CreateRequest(create)) = &mut request.request_union {
+                entered.enter_watch(create);
+            }
+        });
+        let mut client = WatchClient::new(self.upstream.link().await?).max_decoding_message_size(usize::MAX);
+        let responses = sent_on(client.watch(request).await)?.into_inner().map(move |told| {
+            let mut response = sent_on(told)?;
+            seen.saw(response.header.as_ref().map_or(0, |header| header.revision));
+            response.events.iter_mut().for_each(|event| namespace.leave_event(event));
+            Ok(response)
+        });
+        Ok(tonic::Response::new(responses.take_until(async move { stop.stopped().await }).boxed()))
     }
 }
 
@@ -217,11 +244,7 @@ impl<R: Runtime> Serving<R> {
     }
 
     async fn create(&mut self, mut request: WatchCreateRequest) {
-        if request.key.is_empty() {
-            // No key at all means the least one.
-            request.key = Bytes::from_static(&[0]);
-        }
-        self.namespace.enter_range(&mut request.key, &mut request.range_end);
+        self.namespace.enter_watch(&mut request);
         let created = Watcher::new(&request, 0)
             .and_then(|watcher| Ok((self.free_id(request.watch_id).ok_or(Impossible::UsedId)?, watcher)));
         let (id, mut watcher) = match created {
@@ -346,9 +369,7 @@ impl<R: Runtime> Serving<R> {
         if events.is_empty() {
             return;
         }
-        for event in &mut events {
-            event.kv.iter_mut().chain(&mut event.prev_kv).for_each(|kv| self.namespace.leave_pair(kv));
-        }
+        events.iter_mut().for_each(|event| self.namespace.leave_event(event));
         watch.watcher.told = true;
         let fragments = watch.watcher.fragment;
         let response = WatchResponse { header: Some(header), watch_id: id, events, ..WatchResponse::default() };
