@@ -1,5 +1,7 @@
 //! hyper's timer, on the runtime.
 
+#![allow(clippy::disallowed_types, reason = "hyper counts in it; in the simulation it is simulated as well")]
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;

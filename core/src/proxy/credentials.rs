@@ -16,13 +16,10 @@ pub(super) fn are_in(metadata: &MetadataMap) -> bool {
 }
 
 /// A client's stream of requests, for a member, each changed before. What breaks it ends it.
-pub(super) fn sent_on<T: 'static>(
+pub(super) fn sent_on<T: Send + 'static>(
     request: tonic::Request<Streaming<T>>,
     mut change: impl FnMut(&mut T) + Send + 'static,
-) -> tonic::Request<impl Stream<Item = T> + Send + 'static>
-where
-    T: Send,
-{
+) -> tonic::Request<impl Stream<Item = T> + Send + 'static> {
     let (metadata, _, requests) = request.into_parts();
     let requests = requests.scan((), |(), request| ready(request.ok())).map(move |mut request| {
         change(&mut request);
