@@ -2,6 +2,7 @@
 //!
 //! The only test of this program, since another would allocate meanwhile.
 
+#[path = "simulation/plans.rs"]
 mod plans;
 
 use std::alloc::System;

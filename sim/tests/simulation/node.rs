@@ -1,7 +1,5 @@
 //! One member's lives: what it has after a stop, a crash, a loss of half its disk, or an absence.
 
-mod members;
-
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use seedbed_sim::evidence;
 use seedbed_sim::network::Weather;
 use seedbed_sim::runtime::Simulation;
 
-use self::members::{Client, Members, PATIENCE, backup, empty, restore};
+use crate::members::{Client, Members, PATIENCE, backup, empty, restore};
 
 /// Snapshots often, and hardly a log behind them.
 fn short_log(options: &mut NodeOptions) {

@@ -1,7 +1,5 @@
 //! Members that a test starts, stops, crashes and asks by hand.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 

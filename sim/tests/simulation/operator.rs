@@ -1,7 +1,5 @@
 //! What a member does for its operator: it forgets history by itself, tells its name, and hands leadership over.
 
-mod members;
-
 use std::time::Duration;
 
 use madsim::time::sleep;
@@ -10,7 +8,7 @@ use seedbed_core::raft::NodeId;
 use seedbed_sim::evidence;
 use seedbed_sim::runtime::Simulation;
 
-use self::members::{Members, PATIENCE};
+use crate::members::{Members, PATIENCE};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,5 @@
 //! One seed, one run: in another thread, beside other seeds, with a log or without, whichever way clients come in.
 
-mod plans;
-
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +17,8 @@ use seedbed_sim::run::{self, Options};
 use seedbed_sim::runtime::{MadsimRuntime, Simulation, create_node, kill, restart};
 use seedbed_sim::{log, trace};
 use serde_json::json;
+
+use crate::plans;
 
 /// A little of everything: three members call each other, write and crash. Gives the trace's hash and length.
 async fn little_of_everything() -> (u64, u64) {

@@ -1,7 +1,5 @@
 //! Clients that speak gRPC over HTTP/2 beside clients that call directly: the same services, and the same faults.
 
-mod members;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,7 +19,7 @@ use seedbed_sim::network::{Address, Network};
 use seedbed_sim::plan::{Mix, WorkloadPlan};
 use seedbed_sim::runtime::{Simulation, create_node, pause, resume};
 
-use self::members::Members;
+use crate::members::Members;
 
 /// The client that speaks gRPC, by its number, and the one that does not.
 const GRPC: u32 = 1;

@@ -1,8 +1,5 @@
 //! Faults of disks: each takes effect, the store notices, and what was acknowledged survives.
 
-mod members;
-mod plans;
-
 use std::time::Duration;
 
 use madsim::time::{sleep, timeout};
@@ -16,7 +13,8 @@ use seedbed_sim::run::{Options, run};
 use seedbed_sim::runtime::Simulation;
 use serde_json::{Value, json};
 
-use self::members::{Members, PATIENCE};
+use crate::members::{Members, PATIENCE};
+use crate::plans;
 
 /// A run of three members with one fault.
 fn with(seed: u64, fault: Value) -> Outcome {

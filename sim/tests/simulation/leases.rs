@@ -1,7 +1,5 @@
 //! The Lease service of members that live through changes of leaders, restarts and snapshots, in virtual time.
 
-mod members;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +18,7 @@ use seedbed_sim::network::Network;
 use seedbed_sim::plan::{Mix, WorkloadPlan};
 use seedbed_sim::runtime::{Simulation, pause, resume};
 
-use self::members::Members;
+use crate::members::Members;
 
 /// The time-out of elections in these tests: what a new leader gives leases on top, at most.
 const ELECTION: Duration = Duration::from_secs(1);

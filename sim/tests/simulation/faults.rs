@@ -1,12 +1,12 @@
 //! Each kind of fault takes effect, is counted under its name, and breaks no promise.
 
-mod plans;
-
 use seedbed_sim::CrashPoint;
 use seedbed_sim::outcome::Outcome;
 use seedbed_sim::plan::Plan;
 use seedbed_sim::run::{self, Options};
 use serde_json::{Value, json};
+
+use crate::plans;
 
 /// Five members, clients that come in both ways, snapshots and compactions all the time.
 fn plan(seed: u64, faults: &Value) -> Plan {

@@ -1,7 +1,5 @@
 //! The Lock and Election services, by gRPC over HTTP/2, in virtual time.
 
-mod members;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +19,7 @@ use seedbed_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
 use seedbed_sim::runtime::{MadsimRuntime, Simulation, create_node};
 use tonic::{Code, Status};
 
-use self::members::Members;
+use crate::members::Members;
 
 const SHORT: Duration = Duration::from_millis(500);
 

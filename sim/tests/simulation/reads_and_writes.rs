@@ -1,7 +1,5 @@
 //! Reads and writes by way of any member: what they cost, what they promise, and what they say when nobody leads.
 
-mod members;
-
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -10,7 +8,7 @@ use seedbed_core::raft::NodeId;
 use seedbed_core::read::ReadPath;
 use seedbed_sim::runtime::{Simulation, pause, resume};
 
-use self::members::Members;
+use crate::members::Members;
 
 /// What a member waits for a leader: five seconds and two elections, and then again for an apply.
 const LIMIT: Duration = Duration::from_secs(7);

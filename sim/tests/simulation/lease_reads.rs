@@ -1,8 +1,6 @@
 //! What lease reads promise, and what they do not: a leader is cut off in the middle of its lease, while others are as
 //! early as they can be with electing another.
 
-mod plans;
-
 use std::ops::Range;
 
 use seedbed_sim::ReadPath;
@@ -10,6 +8,8 @@ use seedbed_sim::outcome::Outcome;
 use seedbed_sim::plan::Plan;
 use seedbed_sim::run::{self, Options};
 use serde_json::{Value, json};
+
+use crate::plans;
 
 /// Clients who do next to nothing but read by the lease, so that some of them still ask the leader that is cut off.
 fn plan(seed: u64, declared_ppm: u64, faults: &Value) -> Plan {

@@ -1,14 +1,12 @@
 //! Members that come and go.
 
-mod members;
-
 use std::time::Duration;
 
 use madsim::time::{sleep, timeout};
 use seedbed_core::raft::{MembershipChange, MembershipError, NodeId};
 use seedbed_sim::runtime::Simulation;
 
-use self::members::{Members, PATIENCE};
+use crate::members::{Members, PATIENCE};
 
 /// Asks a member, until it has done it or says something other than that it cannot yet.
 async fn change(members: &Members, leader: u64, change: MembershipChange) -> Result<(), MembershipError> {
