@@ -35,6 +35,7 @@ pub mod read;
 pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
+mod signal;
 pub mod wal;
 pub mod watch;
 mod watermark;

@@ -1,9 +1,14 @@
 //! A number that only grows, for those who wait until it has reached theirs; and an end, for those who run until then.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
+
+use crate::signal::Doze;
 
 /// How far something has come, for instance the log's application. Clones are the same mark.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +72,42 @@ impl Stop {
     pub(crate) async fn stopped(&self) {
         self.0.reached(1).await;
     }
+
+    /// To be asked again and again by one task.
+    pub(crate) fn watch(&self) -> StopWatch {
+        let stop = self.clone();
+        let stopped = Box::pin(async move { stop.stopped().await });
+        StopWatch { stop: self.clone(), stopped, doze: Doze::default() }
+    }
+}
+
+/// An end as one task sees it that waits for other things as well: all who wait stand in one list, and coming and going at each of
+/// these costs more than they do.
+pub(crate) struct StopWatch {
+    stop: Stop,
+    stopped: BoxFuture<'static, ()>,
+    doze: Doze,
+}
+
+impl fmt::Debug for StopWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopWatch").field("stop", &self.stop).finish_non_exhaustive()
+    }
+}
+
+impl StopWatch {
+    /// Whether it is time to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_stopped()
+    }
+
+    /// Resolves once it is time to end.
+    pub(crate) fn poll_stopped(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.is_stopped() {
+            return Poll::Ready(());
+        }
+        self.doze.poll(context, |context| self.stopped.as_mut().poll(context))
+    }
 }
 
 #[cfg(test)]
@@ -87,5 +128,15 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         mark.raise(6);
         assert!(waiting.now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_stop_is_seen_by_who_watches_it_before_and_after() {
+        let stop = Stop::default();
+        let mut watch = stop.watch();
+        let mut stopped = || std::future::poll_fn(|context| watch.poll_stopped(context)).now_or_never();
+        assert_eq!((stopped(), stopped()), (None, None));
+        stop.stop();
+        assert_eq!((stopped(), stopped()), (Some(()), Some(())));
     }
 }

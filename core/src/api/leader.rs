@@ -71,6 +71,11 @@ pub(super) struct LeaderWatch<R: Runtime> {
 }
 
 impl<R: Runtime> LeaderWatch<R> {
+    /// Whether the client wants a leader.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.checks.is_some()
+    }
+
     /// Resolves when there has been no leader for too long. Nothing is lost if it is dropped before.
     pub(super) async fn lost(&mut self) {
         while self.leaderless < LEADERLESS_MAX {

@@ -1,6 +1,10 @@
 //! The Watch service: a stream of requests, and one of responses.
 
+use std::future::{pending, poll_fn};
+use std::task::Poll;
+
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use openraft_rt::Select2;
 use tonic::{Status, Streaming, async_trait};
@@ -8,13 +12,13 @@ use tonic::{Status, Streaming, async_trait};
 use super::error::ApiError;
 use super::header::Headers;
 use super::leader::{LeaderCheck, LeaderWatch};
-use crate::grpc::Responses;
+use crate::grpc::{Requests, Responses};
 use crate::mvcc::Store;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
 use crate::runtime::Runtime;
 use crate::watch::{Interval, Session, WatchOptions};
-use crate::watermark::Stop;
+use crate::watermark::{Stop, StopWatch};
 
 /// Watches, from this member.
 pub struct WatchService<R: Runtime> {
@@ -36,11 +40,11 @@ impl<R: Runtime> Watch for WatchService<R> {
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
         let serving = Serving::<R> {
             leader: self.leader.follow(request.metadata().as_ref()),
-            requests: Some(request.into_inner()),
+            requests: Requests::new(request.into_inner()),
             session: Session::new(self.headers.clone(), self.store.clone(), self.options),
             store: self.store.clone(),
             progress: Interval::new(self.options.progress_interval),
-            stop: self.stop.clone(),
+            stop: self.stop.watch(),
         };
         Ok(tonic::Response::new(serving.into_stream()))
     }
@@ -48,18 +52,17 @@ impl<R: Runtime> Watch for WatchService<R> {
 
 /// One stream.
 struct Serving<R: Runtime> {
-    /// None once the client has sent its last.
-    requests: Option<Streaming<WatchRequest>>,
+    requests: Requests<WatchRequest>,
     session: Session<R>,
     store: Store<R::Disk>,
     progress: Interval<R>,
     leader: LeaderWatch<R>,
-    stop: Stop,
+    stop: StopWatch,
 }
 
 /// What a stream waits for while there is nothing to send.
 enum Happened {
-    Request(Result<Option<WatchRequest>, Status>),
+    Request(Result<WatchRequest, Status>),
     Change,
     Progress,
     NoLeader,
@@ -83,9 +86,9 @@ impl<R: Runtime> Responses for Serving<R> {
             }
             // A request is not to wait for the end of history.
             while !self.session.owes()
-                && let Some(request) = self.requests.as_mut().and_then(|requests| requests.message().now_or_never())
+                && let Some(request) = self.requests.take()
             {
-                self.take(request)?;
+                self.session.handle(request?);
             }
             let reading = self.store.reading().await;
             let response = self.session.next_response()?;
@@ -94,7 +97,7 @@ impl<R: Runtime> Responses for Serving<R> {
                 return Ok(response);
             }
             match self.happens().await {
-                Happened::Request(request) => self.take(request)?,
+                Happened::Request(request) => self.session.handle(request?),
                 Happened::Change => {}
                 Happened::Progress => self.session.interval_passed(),
                 Happened::NoLeader => return Err(ApiError::NoLeader.into()),
@@ -105,39 +108,45 @@ impl<R: Runtime> Responses for Serving<R> {
 }
 
 impl<R: Runtime> Serving<R> {
-    fn take(&mut self, request: Result<Option<WatchRequest>, Status>) -> Result<(), Status> {
-        match request? {
-            Some(request) => self.session.handle(request),
-            // As in etcd: whoever has nothing more to ask is still told.
-            None => self.requests = None,
-        }
-        Ok(())
-    }
-
     async fn happens(&mut self) -> Happened {
-        let Serving { requests, progress, leader, stop, .. } = self;
-        let request = async {
-            match requests {
-                Some(requests) => Happened::Request(requests.message().await),
-                None => std::future::pending().await,
+        let Serving { requests, session, store, progress, leader, stop } = self;
+        let (notifies, awaited, wants_leader) = (session.notifies(), session.awaited(), leader.is_wanted());
+        // What hardly any stream waits for is in a box: else each had room for it, which is moved for each response.
+        let mut seldom: Option<BoxFuture<'_, Happened>> = (notifies || awaited.is_some() || wants_leader).then(|| {
+            let progress = async {
+                match notifies {
+                    true => progress.passed().map(|()| Happened::Progress).await,
+                    false => pending().await,
+                }
+            };
+            let change = async {
+                match awaited.map(|revision| u64::try_from(revision).unwrap_or(0)) {
+                    Some(revision) => store.reached().reached(revision).map(|()| Happened::Change).await,
+                    None => pending().await,
+                }
+            };
+            let no_leader = leader.lost().map(|()| Happened::NoLeader);
+            R::select2(R::select2(change, progress), no_leader)
+                .map(|happened| match happened {
+                    Select2::First(Select2::First(happened) | Select2::Second(happened))
+                    | Select2::Second(happened) => happened,
+                })
+                .boxed()
+        });
+        poll_fn(|context| {
+            if let Poll::Ready(request) = requests.poll_next(context) {
+                return Poll::Ready(Happened::Request(request));
             }
-        };
-        let change = self.session.due().map(|()| Happened::Change);
-        let notifies = self.session.notifies();
-        let progress = async {
-            match notifies {
-                true => progress.passed().map(|()| Happened::Progress).await,
-                false => std::future::pending().await,
+            if session.poll_changed(context).is_ready() {
+                return Poll::Ready(Happened::Change);
             }
-        };
-        let no_leader = leader.lost().map(|()| Happened::NoLeader);
-        let stopped = stop.stopped().map(|()| Happened::Stopped);
-        let often = R::select2(request, change);
-        let seldom = R::select2(R::select2(progress, no_leader), stopped);
-        match R::select2(often, seldom).await {
-            Select2::First(Select2::First(happened) | Select2::Second(happened))
-            | Select2::Second(Select2::First(Select2::First(happened) | Select2::Second(happened)))
-            | Select2::Second(Select2::Second(happened)) => happened,
-        }
+            if let Some(seldom) = &mut seldom
+                && let Poll::Ready(happened) = seldom.poll_unpin(context)
+            {
+                return Poll::Ready(happened);
+            }
+            stop.poll_stopped(context).map(|()| Happened::Stopped)
+        })
+        .await
     }
 }

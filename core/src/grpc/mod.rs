@@ -10,6 +10,7 @@
 
 mod channel;
 mod executor;
+mod requests;
 mod responses;
 mod routes;
 mod server;
@@ -19,6 +20,7 @@ mod timer;
 
 pub use self::channel::{Channel, ChannelOptions};
 pub use self::executor::Tasks;
+pub(crate) use self::requests::Requests;
 pub(crate) use self::responses::Responses;
 pub use self::routes::{Response, Routes};
 #[cfg(feature = "server")]

@@ -40,12 +40,11 @@ impl Routes {
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
     where
-        S: tower_service::Service<Request<Incoming>, Response = Response, Error = Infallible>,
+        S: tower_service::Service<Request<Incoming>, Response = Response, Error = Infallible, Future = Answer>,
         S: NamedService + Clone + Send + Sync + 'static,
-        S::Future: Send + 'static,
     {
         // A generated server is always ready: it has no need of `poll_ready`.
-        let answer: Service = Box::new(move |request| Box::pin(service.clone().call(request)));
+        let answer: Service = Box::new(move |request| service.clone().call(request));
         Arc::get_mut(&mut self.services).expect("routes are complete before they are shared").insert(S::NAME, answer);
         self
     }

@@ -18,13 +18,14 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 use super::key_range::KeyRange;
 use super::store::Store;
 use crate::runtime::{Disk, Mutant, Planted};
+use crate::signal::Signal;
 use crate::watermark::Watermark;
 
 /// All subscriptions to a store.
@@ -88,7 +89,7 @@ fn ends_prefix(first: &[u8], end: &[u8]) -> bool {
 #[derive(Debug, Default)]
 struct Marks {
     marks: Mutex<Marked>,
-    changed: Notify,
+    changed: Signal,
 }
 
 #[derive(Debug, Default)]
@@ -283,7 +284,7 @@ impl Concerned {
     pub(super) fn wake(self) {
         for marks in self.0 {
             marks.lock().is_concerned = false;
-            marks.changed.notify_one();
+            marks.changed.ring();
         }
     }
 }
@@ -388,15 +389,22 @@ impl Subscriber {
 
     /// Resolves once there is something to look at. May do so too often; nothing is lost if it is dropped before.
     pub(crate) async fn due(&self) {
-        let first = {
-            let marked = self.marks.lock();
-            marked.behind.iter().map(|id| marked.all[id].next).min()
-        };
-        match first {
-            // Noted before the subscription was made, perhaps, so that nobody is woken for it.
+        match self.awaited() {
             Some(first) => self.subscriptions.reached.reached(u64::try_from(first).unwrap_or(0)).await,
-            None => self.marks.changed.notified().await,
+            None => self.marks.changed.rung().await,
         }
+    }
+
+    /// Resolves once more is to be looked at than before.
+    pub(crate) fn poll_changed(&self, context: &Context<'_>) -> Poll<()> {
+        self.marks.changed.poll_rung(context)
+    }
+
+    /// The revision at which there will be something to look at: noted before the subscription was made, perhaps, so that nobody
+    /// is woken for it.
+    pub(crate) fn awaited(&self) -> Option<i64> {
+        let marked = self.marks.lock();
+        marked.behind.iter().map(|id| marked.all[id].next).min()
     }
 }
 

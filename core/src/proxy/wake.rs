@@ -2,21 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 
-use tokio::sync::Notify;
+use crate::signal::Signal;
 
 /// Which watches of a stream have something to be told.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
     marked: Mutex<BTreeSet<i64>>,
-    changed: Notify,
+    changed: Signal,
 }
 
 impl Wake {
     /// There is something for a watch.
     pub(super) fn mark(&self, id: i64) {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        self.changed.notify_one();
+        self.changed.ring();
     }
 
     /// The watches for which there is something.
@@ -25,7 +26,7 @@ impl Wake {
     }
 
     /// Resolves once there is something for a watch, since this has resolved last.
-    pub(super) async fn woken(&self) {
-        self.changed.notified().await;
+    pub(super) fn poll_woken(&self, context: &Context<'_>) -> Poll<()> {
+        self.changed.poll_rung(context)
     }
 }

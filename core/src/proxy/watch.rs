@@ -10,11 +10,13 @@
 //! a stream of its own to a member until it is near again; so nobody misses anything, and nobody is sent away.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use openraft_rt::Select2;
@@ -29,7 +31,7 @@ use super::seen::Seen;
 use super::upstream::{Upstream, sent_on};
 use super::wake::Wake;
 use crate::api::{ApiError, HAS_LEADER};
-use crate::grpc::Responses;
+use crate::grpc::{Requests, Responses};
 use crate::proto::etcdserverpb::watch_client::WatchClient;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::watch_server::Watch;
@@ -40,7 +42,7 @@ use crate::proto::mvccpb::Event;
 use crate::proto::mvccpb::event::EventType;
 use crate::runtime::{Mutant, Mutants, Runtime};
 use crate::watch::{Impossible, Interval, WatchOptions, Watcher, fragmented};
-use crate::watermark::Stop;
+use crate::watermark::{Stop, StopWatch};
 
 /// Stands for no watch, and for all of a stream.
 const NO_WATCH: i64 = -1;
@@ -71,7 +73,7 @@ impl<R: Runtime> Watch for WatchProxy<R> {
         let serving = Serving::<R> {
             seen: Seen::of(&request),
             needs_leader: request.metadata().get(HAS_LEADER).is_some_and(|value| value == "true"),
-            requests: Some(request.into_inner()),
+            requests: Requests::new(request.into_inner()),
             upstream: self.upstream.clone(),
             feed: self.feed.clone(),
             namespace: self.namespace.clone(),
@@ -88,7 +90,7 @@ impl<R: Runtime> Watch for WatchProxy<R> {
             progress: None,
             notice: None,
             interval: Interval::new(self.options.progress_interval),
-            stop: self.stop.clone(),
+            stop: self.stop.watch(),
         };
         Ok(tonic::Response::new(serving.into_stream()))
     }
@@ -120,8 +122,7 @@ impl<R: Runtime> WatchProxy<R> {
 
 /// One client's stream.
 struct Serving<R: Runtime> {
-    /// None once the client has sent its last.
-    requests: Option<Streaming<WatchRequest>>,
+    requests: Requests<WatchRequest>,
     seen: Seen,
     /// Whether the stream is to end while the members have no leader.
     needs_leader: bool,
@@ -149,7 +150,7 @@ struct Serving<R: Runtime> {
     progress: Option<u64>,
     notice: Option<u64>,
     interval: Interval<R>,
-    stop: Stop,
+    stop: StopWatch,
 }
 
 /// A watch of a client.
@@ -169,7 +170,7 @@ impl ClientWatch {
 
 /// What a stream waits for while there is nothing to send.
 enum Happened {
-    Request(Result<Option<WatchRequest>, Status>),
+    Request(Result<WatchRequest, Status>),
     Woken,
     Told(i64, Option<WatchResponse>),
     Answered,
@@ -197,9 +198,9 @@ impl<R: Runtime> Responses for Serving<R> {
             // A request is not to wait for the end of history.
             if !self.ready.is_empty()
                 && !std::mem::take(&mut self.listened)
-                && let Some(request) = self.requests.as_mut().and_then(|requests| requests.message().now_or_never())
+                && let Some(request) = self.requests.take()
             {
-                self.take(request).await?;
+                self.handle(request?).await;
                 continue;
             }
             if let Some(id) = self.ready.pop_first() {
@@ -213,7 +214,7 @@ impl<R: Runtime> Responses for Serving<R> {
             let happened = self.happens().await;
             self.listened = true;
             match happened {
-                Happened::Request(request) => self.take(request).await?,
+                Happened::Request(request) => self.handle(request?).await,
                 Happened::Told(id, response) => self.caught(id, response),
                 Happened::Woken | Happened::Answered => {}
                 Happened::Interval => self.notice = Some(self.feed.ask()),
@@ -225,22 +226,18 @@ impl<R: Runtime> Responses for Serving<R> {
 }
 
 impl<R: Runtime> Serving<R> {
-    async fn take(&mut self, request: Result<Option<WatchRequest>, Status>) -> Result<(), Status> {
-        match request? {
-            Some(request) => match request.request_union {
-                Some(RequestUnion::CreateRequest(request)) => self.create(request).await,
-                Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
-                Some(RequestUnion::ProgressRequest(_)) if R::Mutants::active(Mutant::ProxyProgressEarly) => {
-                    let progress = self.response(NO_WATCH, self.feed.position());
-                    self.out.push_back(progress);
-                }
-                Some(RequestUnion::ProgressRequest(_)) => self.progress = Some(self.feed.ask()),
-                None => {}
-            },
-            // Whoever has nothing more to ask is still told.
-            None => self.requests = None,
+    async fn handle(&mut self, request: WatchRequest) {
+        match request.request_union {
+            // In a box: see `seldom`.
+            Some(RequestUnion::CreateRequest(request)) => Box::pin(self.create(request)).await,
+            Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) if R::Mutants::active(Mutant::ProxyProgressEarly) => {
+                let progress = self.response(NO_WATCH, self.feed.position());
+                self.out.push_back(progress);
+            }
+            Some(RequestUnion::ProgressRequest(_)) => self.progress = Some(self.feed.ask()),
+            None => {}
         }
-        Ok(())
     }
 
     async fn create(&mut self, mut request: WatchCreateRequest) {
@@ -276,8 +273,7 @@ impl<R: Runtime> Serving<R> {
 
     /// The line of a watch, once it is known how far it is by now.
     async fn join(&mut self, id: i64, watcher: &Watcher) -> Arc<Line> {
-        let (key, range_end) = (watcher.key.clone(), watcher.range_end.clone());
-        let range = LineKey { key, range_end, prev_kv: watcher.prev_kv };
+        let range = LineKey::new(watcher.key.clone(), watcher.range_end.clone(), watcher.prev_kv);
         loop {
             let line = self.feed.join(range.clone(), 0, &self.wake, id);
             self.joining = Some((line.clone(), id));
@@ -464,55 +460,61 @@ impl<R: Runtime> Serving<R> {
         let unanswered =
             self.progress.into_iter().chain(self.notice).find(|question| !self.feed.is_answered(*question));
         let Serving { requests, catching_up, wake, feed, interval, stop, progress, needs_leader, .. } = self;
-        let request = async {
-            match requests {
-                Some(requests) => Happened::Request(requests.message().await),
-                None => std::future::pending().await,
+        let (asks, needs_leader) = (unanswered.is_some() || progress.is_some(), *needs_leader);
+        // What a stream waits for seldom is in a box: else each had room for it, which is moved for each response.
+        let mut seldom: Option<BoxFuture<'_, Happened>> = (asks || notifies || needs_leader).then(|| {
+            let answered = async {
+                match (unanswered, asks) {
+                    (Some(question), _) => feed.answered(question).await,
+                    // It is answered, and some watch is not there: one that catches up, or begins later.
+                    (None, true) => {
+                        R::sleep(PAUSE).await;
+                        let question = feed.ask();
+                        feed.answered(question).await;
+                    }
+                    (None, false) => pending().await,
+                }
+                Happened::Answered
+            };
+            let interval = async {
+                match notifies {
+                    true => interval.passed().map(|()| Happened::Interval).await,
+                    false => pending().await,
+                }
+            };
+            let no_leader = async {
+                match needs_leader {
+                    true => feed.leaderless().map(|()| Happened::NoLeader).await,
+                    false => pending().await,
+                }
+            };
+            R::select2(R::select2(answered, interval), no_leader)
+                .map(|happened| match happened {
+                    Select2::First(Select2::First(happened) | Select2::Second(happened))
+                    | Select2::Second(happened) => happened,
+                })
+                .boxed()
+        });
+        poll_fn(|context| {
+            if let Poll::Ready(request) = requests.poll_next(context) {
+                return Poll::Ready(Happened::Request(request));
             }
-        };
-        let woken = wake.woken().map(|()| Happened::Woken);
-        let told = std::future::poll_fn(|context| {
+            if wake.poll_woken(context).is_ready() {
+                return Poll::Ready(Happened::Woken);
+            }
             for (id, receiver) in &mut *catching_up {
                 if let Poll::Ready(response) = Pin::new(receiver).poll_recv(context) {
                     return Poll::Ready(Happened::Told(*id, response));
                 }
             }
-            Poll::Pending
-        });
-        let answered = async {
-            match (unanswered, &*progress) {
-                (Some(question), _) => feed.answered(question).await,
-                // It is answered, and some watch is not there: one that catches up, or begins later.
-                (None, Some(_)) => {
-                    R::sleep(PAUSE).await;
-                    let question = feed.ask();
-                    feed.answered(question).await;
-                }
-                (None, None) => std::future::pending().await,
+            if let Some(seldom) = &mut seldom
+                && let Poll::Ready(happened) = seldom.poll_unpin(context)
+            {
+                return Poll::Ready(happened);
             }
-            Happened::Answered
-        };
-        let interval = async {
-            match notifies {
-                true => interval.passed().map(|()| Happened::Interval).await,
-                false => std::future::pending().await,
-            }
-        };
-        let no_leader = async {
-            match needs_leader {
-                true => feed.leaderless().map(|()| Happened::NoLeader).await,
-                false => std::future::pending().await,
-            }
-        };
-        let stopped = stop.stopped().map(|()| Happened::Stopped);
-        let often = R::select2(R::select2(request, woken), R::select2(told, answered));
-        let seldom = R::select2(R::select2(interval, no_leader), stopped);
-        match R::select2(often, seldom).await {
-            Select2::First(Select2::First(Select2::First(happened) | Select2::Second(happened)))
-            | Select2::First(Select2::Second(Select2::First(happened) | Select2::Second(happened)))
-            | Select2::Second(Select2::First(Select2::First(happened) | Select2::Second(happened)))
-            | Select2::Second(Select2::Second(happened)) => happened,
-        }
+            stop.poll_stopped(context).map(|()| Happened::Stopped)
+        })
+        .await
     }
 }
 

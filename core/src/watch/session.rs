@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
+use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
 use prost::Message;
 
 use super::WatchOptions;
@@ -153,15 +153,17 @@ impl<R: Runtime> Session<R> {
         !self.answers.is_empty()
     }
 
-    /// Resolves once there may be something to say, if nothing is asked before. Nothing is lost if it is dropped before.
-    pub(crate) async fn due(&self) {
-        if !self.progress_asked {
-            return self.subscriber.due().await;
-        }
+    /// Resolves once there may be something to say that there was not before.
+    pub(crate) fn poll_changed(&self, context: &Context<'_>) -> Poll<()> {
+        self.subscriber.poll_changed(context)
+    }
+
+    /// The revision of the store at which there is something to say, if it is known.
+    pub(crate) fn awaited(&self) -> Option<i64> {
         // At the last start, watches that have not begun are as far as those that have been told everything.
         let last = self.watchers.values().map(|watcher| watcher.start).max().unwrap_or(0);
-        let begun = self.store.reached().reached(u64::try_from(last.saturating_sub(1)).unwrap_or(0));
-        R::select2(self.subscriber.due(), begun).map(drop).await;
+        let begun = self.progress_asked.then(|| last.saturating_sub(1));
+        self.subscriber.awaited().into_iter().chain(begun).min()
     }
 
     /// Whether some watch wants to be told of progress by itself.
