@@ -130,26 +130,31 @@ impl<R: Runtime> Cache<R> {
         lock(&self.shared.kept).len()
     }
 
-    /// Answers a serializable read of the present, from what is kept or by a member, at no revision before `seen`; and whether
-    /// it is from what is kept.
+    /// The answer to a serializable read of the present, if it is kept, at no revision before `seen`.
+    pub(super) fn hit(&self, request: &RangeRequest, seen: i64) -> Option<RangeResponse> {
+        let Shared { feed, counters, .. } = &*self.shared;
+        self.note_use();
+        let (mut response, at) = self.kept(request).filter(|(_, at)| *at >= not_before::<R>(seen))?;
+        response.header = Some(feed.header(at));
+        counters.hits.fetch_add(1, Ordering::Relaxed);
+        counters.hit_bytes.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
+        Some(response)
+    }
+
+    /// Answers a serializable read of the present that was no hit, by a member or from what is kept in a moment, at no revision
+    /// before `seen`; and whether it is from what is kept.
     ///
     /// # Errors
     /// What the member says, or that there is none to be asked.
     pub(super) async fn read(&self, request: &RangeRequest, seen: i64) -> Result<(RangeResponse, bool), Status> {
-        let Shared { feed, options, counters, .. } = &*self.shared;
-        let seen = if R::Mutants::active(Mutant::ProxyForgetsSeen) { 0 } else { seen };
-        self.note_use();
-        let mut kept = self.kept(request);
-        if kept.as_ref().is_some_and(|(_, at)| *at < seen) {
-            // The client has seen more: so will this, in a moment.
+        let Shared { feed, options, .. } = &*self.shared;
+        let seen = not_before::<R>(seen);
+        if self.kept(request).is_some() {
+            // The client has seen more: so will this.
             let reached = R::timeout(options.staleness_max, feed.reach(seen)).await;
-            kept = reached.ok().and_then(|()| self.kept(request));
-        }
-        if let Some((mut response, at)) = kept.filter(|(_, at)| *at >= seen) {
-            response.header = Some(feed.header(at));
-            counters.hits.fetch_add(1, Ordering::Relaxed);
-            counters.hit_bytes.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
-            return Ok((response, true));
+            if let Some(hit) = reached.ok().and_then(|()| self.hit(request, seen)) {
+                return Ok((hit, true));
+            }
         }
         let response = self.ask_once(request).await?;
         if revision(&response) >= seen {
@@ -282,8 +287,13 @@ impl<R: Runtime> Cache<R> {
     }
 }
 
+/// The first revision at which a client may be answered that has seen one.
+fn not_before<R: Runtime>(seen: i64) -> i64 {
+    if R::Mutants::active(Mutant::ProxyForgetsSeen) { 0 } else { seen }
+}
+
 fn line_key(request: &RangeRequest) -> LineKey {
-    LineKey { key: request.key.clone(), range_end: request.range_end.clone(), prev_kv: false }
+    LineKey::new(request.key.clone(), request.range_end.clone(), false)
 }
 
 fn revision(response: &RangeResponse) -> i64 {

@@ -1,6 +1,7 @@
 //! The KV service of a proxy.
 
-use tonic::metadata::{MetadataMap, MetadataValue};
+use http::HeaderValue;
+use tonic::metadata::MetadataMap;
 use tonic::{Status, async_trait};
 
 use super::cache::Cache;
@@ -16,6 +17,8 @@ use crate::proto::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, request_op,
 };
 use crate::runtime::Runtime;
+
+const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Keys and values, from members.
 pub(super) struct KvProxy<R: Runtime> {
@@ -35,6 +38,25 @@ fn is_for_members(metadata: &MetadataMap) -> bool {
 }
 
 impl<R: Runtime> KvProxy<R> {
+    /// Has a member answer a read: at no revision before `seen`, if any member may answer.
+    async fn ask(
+        &self,
+        request: tonic::Request<RangeRequest>,
+        seen: i64,
+    ) -> Result<tonic::Response<RangeResponse>, Status> {
+        let again = request.get_ref().serializable.then(|| (request.metadata().clone(), request.get_ref().clone()));
+        let response = sent_on(self.client().await?.range(request).await)?;
+        match again {
+            Some((metadata, range)) if revision(response.get_ref()) < seen => {
+                // A member that lags behind the one that the client has heard before.
+                let range = RangeRequest { serializable: false, ..range };
+                let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), range);
+                sent_on(self.client().await?.range(request).await)
+            }
+            _ => Ok(response),
+        }
+    }
+
     async fn client(&self) -> Result<KvClient<super::upstream::Link>, Status> {
         Ok(KvClient::new(self.upstream.link().await?).max_decoding_message_size(usize::MAX))
     }
@@ -52,25 +74,19 @@ impl<R: Runtime> Kv for KvProxy<R> {
         let range = request.get_ref();
         // The past, which may be compacted at any time, and what is refused, is for members to say.
         let mut response = if cached && range.serializable && range.revision == 0 && !range.key.is_empty() {
-            let (response, cached) = self.cache.read(range, by.revision()).await?;
+            let (response, cached) = match self.cache.hit(range, by.revision()) {
+                Some(hit) => (hit, true),
+                // In a box, as below: most reads are hits, and theirs need no room for asking a member.
+                None => Box::pin(self.cache.read(range, by.revision())).await?,
+            };
             let mut response = tonic::Response::new(response);
             if cached {
-                response.metadata_mut().insert(CACHED, MetadataValue::from_static("true"));
+                response.metadata_mut().as_mut().insert(CACHED, TRUE);
             }
             response
         } else {
-            let again = range.serializable.then(|| (request.metadata().clone(), range.clone()));
             request.extensions_mut().clear();
-            let response = sent_on(self.client().await?.range(request).await)?;
-            match again {
-                Some((metadata, range)) if revision(response.get_ref()) < by.revision() => {
-                    // A member that lags behind the one that the client has heard before.
-                    let range = RangeRequest { serializable: false, ..range };
-                    let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), range);
-                    sent_on(self.client().await?.range(request).await)?
-                }
-                _ => response,
-            }
+            Box::pin(self.ask(request, by.revision())).await?
         };
         seen(&by, &response, |response| response.header.as_ref());
         self.namespace.leave_get(response.get_mut());

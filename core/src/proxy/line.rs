@@ -28,9 +28,17 @@ const KEPT_BYTES: usize = 1 << 20;
 /// A range, and whether what was there before each change is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LineKey {
+    /// Of the key. First, so that hardly any other key has to be looked at when one is found among thousands.
+    checksum: u32,
     pub(super) key: Bytes,
     pub(super) range_end: Bytes,
     pub(super) prev_kv: bool,
+}
+
+impl LineKey {
+    pub(super) fn new(key: Bytes, range_end: Bytes, prev_kv: bool) -> Self {
+        LineKey { checksum: crc32c::crc32c(&key), key, range_end, prev_kv }
+    }
 }
 
 /// Events of one response.
