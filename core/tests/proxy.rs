@@ -376,11 +376,19 @@ fn whoever_wants_a_leader_hears_that_there_is_none() {
         assert!(leading.message().await.expect("it goes on").is_some_and(|told| told.created));
         let mut patient = Watching::open(proxy.channel().await).await;
         patient.create(watch("k")).await;
+        // Of leases, at a proxy that is asked for nothing else.
+        let other = Proxy::start(&cluster.endpoints(), &[]).await;
+        let mut request = tonic::Request::new(stream::pending());
+        request.metadata_mut().insert("hasleader", "true".parse().expect("it is plain"));
+        let keeping = LeaseClient::new(other.channel().await).lease_keep_alive(request).await;
+        let mut keeping = keeping.expect("a stream").into_inner();
         for server in &mut cluster.servers {
             server.kill().await;
         }
-        let ended = leading.message().await.expect_err("nobody leads");
-        assert_eq!((ended.code(), ended.message()), (tonic::Code::Unavailable, "etcdserver: no leader"));
+        for ended in [leading.message().await.map(drop), keeping.message().await.map(drop)] {
+            let ended = ended.expect_err("nobody leads");
+            assert_eq!((ended.code(), ended.message()), (tonic::Code::Unavailable, "etcdserver: no leader"));
+        }
         // Whoever did not ask for one goes on.
         for server in &mut cluster.servers {
             server.start();

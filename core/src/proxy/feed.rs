@@ -85,8 +85,19 @@ struct Lines {
     under_way: bool,
     /// Whether another one is to follow.
     another: bool,
+    /// How many want to know whether there is a leader, and nothing else.
+    leader_wanted: u64,
     /// Of the last response.
     header: ResponseHeader,
+}
+
+/// Somebody wants to know whether there is a leader.
+struct LeaderWanted<R: Runtime>(Feed<R>);
+
+impl<R: Runtime> Drop for LeaderWanted<R> {
+    fn drop(&mut self) {
+        self.0.lock().leader_wanted -= 1;
+    }
 }
 
 impl<R: Runtime> Feed<R> {
@@ -222,6 +233,14 @@ impl<R: Runtime> Feed<R> {
         }
     }
 
+    /// As [`Feed::leaderless`], for who has no line.
+    pub(super) async fn lost(self) {
+        self.lock().leader_wanted += 1;
+        let wanted = LeaderWanted(self);
+        wanted.0.shared.wanted.notify_one();
+        wanted.0.leaderless().await;
+    }
+
     /// Whether a member tells, or has nothing to.
     fn tells(&self, tells: bool) {
         let Shared { lost, lost_changed, .. } = &*self.shared;
@@ -252,7 +271,8 @@ impl<R: Runtime> Feed<R> {
     /// Whether nobody wants to know anything.
     fn is_idle(&self) -> bool {
         let lines = self.lock();
-        lines.by_id.is_empty() && lines.rounds <= self.shared.answered.get() && !lines.another
+        let asked = lines.rounds > self.shared.answered.get() || lines.another;
+        lines.by_id.is_empty() && lines.leader_wanted == 0 && !asked
     }
 
     /// Follows one member's stream to its end. Whether it has failed.

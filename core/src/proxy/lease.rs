@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use openraft_rt::Select2;
@@ -18,10 +20,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::{Status, Streaming, async_trait};
 
 use super::credentials;
+use super::feed::Feed;
 use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Link, Upstream, sent_on, told_on};
-use crate::api::ApiError;
+use crate::api::{ApiError, HAS_LEADER};
 use crate::grpc::Responses;
 use crate::proto::etcdserverpb::lease_client::LeaseClient;
 use crate::proto::etcdserverpb::lease_server::Lease;
@@ -31,7 +34,7 @@ use crate::proto::etcdserverpb::{
     ResponseHeader,
 };
 use crate::runtime::{Mutant, Mutants, Runtime};
-use crate::watermark::Stop;
+use crate::watermark::{Stop, StopWatch};
 
 /// How many keep-alives of one client's stream wait for their answers together at most.
 const TOGETHER_MAX: usize = 1000;
@@ -44,6 +47,7 @@ pub(super) struct LeaseProxy<R: Runtime> {
     pub(super) upstream: Upstream<R>,
     pub(super) namespace: Namespace,
     pub(super) keeper: Keeper<R>,
+    pub(super) feed: Feed<R>,
     pub(super) stop: Stop,
 }
 
@@ -127,8 +131,12 @@ impl<R: Runtime> Keeper<R> {
         loop {
             self.shared.wanted.notified().await;
             match self.shared.upstream.link().await {
-                Ok(link) => self.keep(link).await,
-                Err(status) => self.fail(std::mem::take(&mut *self.lock()), &status),
+                Ok(link) => {
+                    self.keep(link.clone()).await;
+                    // Another one may have a leader, and answer.
+                    link.give_up();
+                }
+                Err(status) => fail(std::mem::take(&mut *self.lock()), &status),
             }
         }
     }
@@ -138,10 +146,9 @@ impl<R: Runtime> Keeper<R> {
         let (requests, mut receiver) = mpsc::unbounded_channel();
         let mut round = self.send(&requests);
         let sent = stream::poll_fn(move |context| receiver.poll_recv(context));
-        let opened = LeaseClient::new(link.clone()).lease_keep_alive(sent).await;
-        let mut answers = match opened {
+        let mut answers = match LeaseClient::new(link).lease_keep_alive(sent).await {
             Ok(answers) => answers.into_inner(),
-            Err(status) => return self.fail(round, &told_on(status)),
+            Err(status) => return fail(round, &told_on(status)),
         };
         loop {
             while !round.is_empty() {
@@ -155,14 +162,13 @@ impl<R: Runtime> Keeper<R> {
                             let _ = waiter.send(Ok(response));
                         }
                     }
-                    Ok(None) => return self.fail(round, &Status::unavailable("seedbed: a member ended the stream")),
-                    Err(status) => return self.fail(round, &told_on(status)),
+                    Ok(None) => return fail(round, &Status::unavailable("seedbed: a member ended the stream")),
+                    Err(status) => return fail(round, &told_on(status)),
                 }
             }
             let wanted = R::select2(self.shared.wanted.notified(), answers.message());
             if let Select2::Second(_) = wanted.await {
                 // Nothing was asked: the member has gone.
-                self.shared.wanted.notify_one();
                 return;
             }
             round = self.send(&requests);
@@ -179,13 +185,13 @@ impl<R: Runtime> Keeper<R> {
         }
         round
     }
+}
 
-    fn fail(&self, round: BTreeMap<i64, Vec<Waiter>>, status: &Status) {
-        for waiter in round.into_values().flatten() {
-            let _ = waiter.send(Err(status.clone()));
-        }
-        // Others may have come meanwhile.
-        self.shared.wanted.notify_one();
+/// Tells those who wait.
+fn fail(round: BTreeMap<i64, Vec<Waiter>>, status: &Status) {
+    for waiter in round.into_values().flatten() {
+        // Whoever has gone does not want to know.
+        let _ = waiter.send(Err(status.clone()));
     }
 }
 
@@ -238,10 +244,12 @@ impl<R: Runtime> Lease for LeaseProxy<R> {
             });
             return Ok(tonic::Response::new(responses.take_until(async move { stop.stopped().await }).boxed()));
         }
+        let needs_leader = request.metadata().get(HAS_LEADER).is_some_and(|value| value == "true");
         let keeping = Keeping {
             requests: request.into_inner(),
             keeper: self.keeper.clone(),
-            stop: self.stop.clone(),
+            leaderless: needs_leader.then(|| self.feed.clone().lost().boxed()),
+            stop: self.stop.watch(),
             ended: None,
             waiting: VecDeque::new(),
         };
@@ -274,7 +282,9 @@ impl<R: Runtime> Lease for LeaseProxy<R> {
 struct Keeping<R: Runtime> {
     requests: Streaming<LeaseKeepAliveRequest>,
     keeper: Keeper<R>,
-    stop: Stop,
+    /// When the stream is to end, if its client wants none while there is no leader.
+    leaderless: Option<BoxFuture<'static, ()>>,
+    stop: StopWatch,
     /// What came in the place of a request, when several were taken at once: the end, or an error.
     ended: Option<Result<(), Status>>,
     /// Answers to come, in the order of their questions.
@@ -301,10 +311,20 @@ impl<R: Runtime> Responses for Keeping<R> {
             if let Some(ended) = self.ended.take() {
                 return ended.map(|()| None);
             }
-            match R::select2(self.stop.stopped(), self.requests.message()).await {
-                Select2::First(()) => return Err(ApiError::Stopped.into()),
-                Select2::Second(request) => self.take(request),
-            }
+            let Keeping { requests, leaderless, stop, .. } = self;
+            let request = std::future::poll_fn(|context| {
+                if stop.poll_stopped(context).is_ready() {
+                    return Poll::Ready(Err(ApiError::Stopped));
+                }
+                if let Some(leaderless) = leaderless
+                    && leaderless.poll_unpin(context).is_ready()
+                {
+                    return Poll::Ready(Err(ApiError::NoLeader));
+                }
+                requests.poll_next_unpin(context).map(|request| Ok(request.transpose()))
+            });
+            let request = request.await?;
+            self.take(request);
         }
     }
 }

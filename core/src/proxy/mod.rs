@@ -163,6 +163,7 @@ impl<R: Runtime> Proxy<R> {
             upstream: upstream.clone(),
             namespace: namespace.clone(),
             keeper: keeper.clone(),
+            feed: feed.clone(),
             stop: stop.clone(),
         };
         let registry = options
