@@ -29,8 +29,8 @@ plan: the cluster, its network and disks, what clients do and what goes wrong wh
 it is a pure function: the same plan has the same trace hash in every thread, process and machine. Each run has two \
 acts: faults; then everything is healed, and the cluster must converge and serve.
 
-Without a subcommand, the whole catalogue is run over a few dozen seeds, in about a minute on two cores, and with it \
-the regressions: plans that once failed.";
+Without a subcommand, the whole catalogue is run over a few dozen seeds, in one to two minutes on two cores, and \
+with it the regressions: plans that once failed.";
 
 const EXAMPLES: &str = "\
 Examples:

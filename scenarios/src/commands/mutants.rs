@@ -4,6 +4,7 @@
 //! so that none is favoured. A violation counts only if the same plan without the bug has none: otherwise it tells of
 //! the store, or of the judge.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,10 +115,14 @@ impl Trial {
             self.disputed += 1;
             return Ok(ControlFlow::Continue(()));
         }
+        // One may have spoken more than once.
+        let mut judges: Vec<&str> = run.outcome.violations.iter().map(|violation| violation.judge).collect();
+        let mut named = BTreeSet::new();
+        judges.retain(|judge| named.insert(*judge));
         self.kill = Some(Kill {
             scenario: run.plan.scenario.clone(),
             seed: run.plan.seed,
-            judges: run.outcome.violations.iter().map(|violation| violation.judge).collect(),
+            judges,
             message: violation.message.clone(),
             replay: record::replay(&run.plan.scenario, run.plan.seed, Some(self.mutant.name())),
         });
