@@ -176,7 +176,7 @@ fn a_log_repeats_itself_byte_by_byte_and_changes_nothing() {
     assert_eq!((hash, lines.clone()), logged(3));
     assert_eq!(hash, Simulation::new(3).expect(little_of_everything));
     let line = lines.lines().find(|line| line.contains("member-2")).expect("member 2 says something");
-    assert!(line.contains(" member-2  seed=3  INFO determinism: called round="), "{line}");
+    assert!(line.contains(" member-2  seed=3  INFO simulation::determinism: called round="), "{line}");
 }
 
 #[test]
