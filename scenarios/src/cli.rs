@@ -198,8 +198,9 @@ pub(crate) struct ShrinkArgs {
 
 /// Plants known bugs, and shows which judge notices each.
 ///
-/// The ordinary scenarios are tried in turn from the last to the first, seed after seed, until a judge finds a violation or the seeds are spent. A
-/// violation counts if the same run without the bug has none. Exits with 1 if a bug survives.
+/// The ordinary scenarios are tried in turn, from the last to the first and seed after seed, until a judge finds a
+/// violation or the seeds are spent. A violation counts if the same run without the bug has none. Exits with 1 if a
+/// bug survives.
 #[derive(Debug, Args)]
 pub(crate) struct MutantsArgs {
     /// Which planted bugs [default: all of them; see `seedbed list`]

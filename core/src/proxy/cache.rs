@@ -150,7 +150,7 @@ impl<R: Runtime> Cache<R> {
         let Shared { feed, options, .. } = &*self.shared;
         let seen = not_before::<R>(seen);
         if self.kept(request).is_some() {
-            // The client has seen more: so will this.
+            // The client has seen more, most likely: so will this.
             let reached = R::timeout(options.staleness_max, feed.reach(seen)).await;
             if let Some(hit) = reached.ok().and_then(|()| self.hit(request, seen)) {
                 return Ok((hit, true));

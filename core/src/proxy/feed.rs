@@ -65,7 +65,7 @@ struct Shared<R: Runtime> {
     position: AtomicI64,
     /// How many questions for progress have been answered.
     answered: Watermark,
-    /// There is a line to be told of.
+    /// There is something to be told of, or whether there is a leader.
     wanted: Notify,
     /// Since when no member tells, if that is so although there is something to be told of.
     lost: Mutex<Option<R::Instant>>,
@@ -85,7 +85,7 @@ struct Lines {
     under_way: bool,
     /// Whether another one is to follow.
     another: bool,
-    /// How many want to know whether there is a leader, and nothing else.
+    /// How many want to know whether there is a leader, whatever else is wanted.
     leader_wanted: u64,
     /// Of the last response.
     header: ResponseHeader,
@@ -216,8 +216,7 @@ impl<R: Runtime> Feed<R> {
         }
     }
 
-    /// Resolves once no member that has a leader has been found for a while.
-    pub(super) async fn leaderless(&self) {
+    async fn leaderless(&self) {
         let Shared { lost, lost_changed, silence_max, .. } = &*self.shared;
         loop {
             let mut changed = std::pin::pin!(lost_changed.notified());
@@ -233,8 +232,8 @@ impl<R: Runtime> Feed<R> {
         }
     }
 
-    /// As [`Feed::leaderless`], for who has no line.
-    pub(super) async fn lost(self) {
+    /// Resolves once no member that has a leader has been found for a while.
+    pub(super) async fn leader_lost(self) {
         self.lock().leader_wanted += 1;
         let wanted = LeaderWanted(self);
         wanted.0.shared.wanted.notify_one();
@@ -279,7 +278,11 @@ impl<R: Runtime> Feed<R> {
     async fn follow(&self, link: &Link) -> bool {
         let opened = R::timeout(self.shared.silence_max, self.open(link.clone())).await;
         let failed = match opened {
-            Ok(Ok(responses)) => self.listen(responses).await,
+            Ok(Ok(responses)) => {
+                // It has a leader, else it would have refused; and it may be a while until there is something to tell.
+                self.tells(true);
+                self.listen(responses).await
+            }
             Ok(Err(status)) => {
                 tracing::info!(%status, "a member tells the proxy nothing");
                 true

@@ -38,16 +38,16 @@ fn is_for_members(metadata: &MetadataMap) -> bool {
 }
 
 impl<R: Runtime> KvProxy<R> {
-    /// Has a member answer a read: at no revision before `seen`, if any member may answer.
+    /// Has a member answer a read: at no revision before what is seen by then, if any member may answer.
     async fn ask(
         &self,
         request: tonic::Request<RangeRequest>,
-        seen: i64,
+        by: &Seen,
     ) -> Result<tonic::Response<RangeResponse>, Status> {
         let again = request.get_ref().serializable.then(|| (request.metadata().clone(), request.get_ref().clone()));
         let response = sent_on(self.client().await?.range(request).await)?;
         match again {
-            Some((metadata, range)) if revision(response.get_ref()) < seen => {
+            Some((metadata, range)) if revision(response.get_ref()) < by.revision() => {
                 // A member that lags behind the one that the client has heard before.
                 let range = RangeRequest { serializable: false, ..range };
                 let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), range);
@@ -86,7 +86,7 @@ impl<R: Runtime> Kv for KvProxy<R> {
             response
         } else {
             request.extensions_mut().clear();
-            Box::pin(self.ask(request, by.revision())).await?
+            Box::pin(self.ask(request, &by)).await?
         };
         seen(&by, &response, |response| response.header.as_ref());
         self.namespace.leave_get(response.get_mut());

@@ -248,7 +248,7 @@ impl<R: Runtime> Lease for LeaseProxy<R> {
         let keeping = Keeping {
             requests: request.into_inner(),
             keeper: self.keeper.clone(),
-            leaderless: needs_leader.then(|| self.feed.clone().lost().boxed()),
+            leaderless: needs_leader.then(|| self.feed.clone().leader_lost().boxed()),
             stop: self.stop.watch(),
             ended: None,
             waiting: VecDeque::new(),
@@ -278,6 +278,12 @@ impl<R: Runtime> Lease for LeaseProxy<R> {
     }
 }
 
+/// What a stream of keep-alives waits for.
+enum Happened {
+    Request(Result<Option<LeaseKeepAliveRequest>, Status>),
+    Answer(Result<LeaseKeepAliveResponse, Status>),
+}
+
 /// A client's stream of keep-alives.
 struct Keeping<R: Runtime> {
     requests: Streaming<LeaseKeepAliveRequest>,
@@ -297,44 +303,51 @@ impl<R: Runtime> Responses for Keeping<R> {
     /// None, once the client has nothing more to ask.
     async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, Status> {
         loop {
-            while self.waiting.len() < TOGETHER_MAX
-                && self.ended.is_none()
-                && let Some(request) = self.requests.message().now_or_never()
+            if self.waiting.is_empty()
+                && let Some(ended) = self.ended.take()
             {
-                self.take(request);
-            }
-            if let Some(waiting) = self.waiting.front_mut() {
-                let answer = waiting.await.unwrap_or_else(|_| Err(ApiError::Stopped.into()));
-                self.waiting.pop_front();
-                return answer.map(Some);
-            }
-            if let Some(ended) = self.ended.take() {
                 return ended.map(|()| None);
             }
-            let Keeping { requests, leaderless, stop, .. } = self;
-            let request = std::future::poll_fn(|context| {
-                if stop.poll_stopped(context).is_ready() {
-                    return Poll::Ready(Err(ApiError::Stopped));
+            match self.happens().await? {
+                Happened::Request(Ok(Some(request))) => self.waiting.push_back(self.keeper.ask(request.id)),
+                Happened::Request(Ok(None)) => self.ended = Some(Ok(())),
+                Happened::Request(Err(status)) => self.ended = Some(Err(status)),
+                Happened::Answer(answer) => {
+                    self.waiting.pop_front();
+                    return answer.map(Some);
                 }
-                if let Some(leaderless) = leaderless
-                    && leaderless.poll_unpin(context).is_ready()
-                {
-                    return Poll::Ready(Err(ApiError::NoLeader));
-                }
-                requests.poll_next_unpin(context).map(|request| Ok(request.transpose()))
-            });
-            let request = request.await?;
-            self.take(request);
+            }
         }
     }
 }
 
 impl<R: Runtime> Keeping<R> {
-    fn take(&mut self, request: Result<Option<LeaseKeepAliveRequest>, Status>) {
-        match request {
-            Ok(Some(request)) => self.waiting.push_back(self.keeper.ask(request.id)),
-            Ok(None) => self.ended = Some(Ok(())),
-            Err(status) => self.ended = Some(Err(status)),
-        }
+    /// Requests first: what has come meanwhile is asked together.
+    async fn happens(&mut self) -> Result<Happened, ApiError> {
+        let Keeping { requests, leaderless, stop, ended, waiting, .. } = self;
+        std::future::poll_fn(|context| {
+            if waiting.len() < TOGETHER_MAX
+                && ended.is_none()
+                && let Poll::Ready(request) = requests.poll_next_unpin(context)
+            {
+                return Poll::Ready(Ok(Happened::Request(request.transpose())));
+            }
+            if let Some(first) = waiting.front_mut()
+                && let Poll::Ready(answer) = first.poll_unpin(context)
+            {
+                let answer = answer.unwrap_or_else(|_| Err(ApiError::Stopped.into()));
+                return Poll::Ready(Ok(Happened::Answer(answer)));
+            }
+            if stop.poll_stopped(context).is_ready() {
+                return Poll::Ready(Err(ApiError::Stopped));
+            }
+            if let Some(leaderless) = leaderless
+                && leaderless.poll_unpin(context).is_ready()
+            {
+                return Poll::Ready(Err(ApiError::NoLeader));
+            }
+            Poll::Pending
+        })
+        .await
     }
 }

@@ -484,7 +484,7 @@ impl<R: Runtime> Serving<R> {
             };
             let no_leader = async {
                 match needs_leader {
-                    true => feed.leaderless().map(|()| Happened::NoLeader).await,
+                    true => feed.clone().leader_lost().map(|()| Happened::NoLeader).await,
                     false => pending().await,
                 }
             };

@@ -1,8 +1,8 @@
 //! `mutants`: planted bugs, and which judges notice each.
 //!
-//! A judge that never fails proves nothing. Each bug is tried with the ordinary scenarios, in turn and seed after seed, so that
-//! none is favoured; from the last of the catalogue, where most goes on, to the first, since most bugs are noticed there. A violation counts only if the same plan without the bug has none: otherwise it tells of
-//! the store, or of the judge.
+//! A judge that never fails proves nothing. Each bug is tried with the ordinary scenarios, in turn and seed after seed: none has
+//! a scenario of its own. The last of the catalogue come first: most goes on there, and most bugs are noticed. A violation counts
+//! only if the same plan without the bug has none: otherwise it tells of the store, or of the judge.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
