@@ -35,12 +35,12 @@ impl<R: Runtime> LeaderCheck<R> {
     /// # Errors
     /// `NoLeader`
     pub(crate) fn admit(&self, metadata: &HeaderMap) -> Result<(), ApiError> {
-        if is_wanted(metadata) && self.is_leaderless() { Err(ApiError::NoLeader) } else { Ok(()) }
+        if wants_leader(metadata) && self.is_leaderless() { Err(ApiError::NoLeader) } else { Ok(()) }
     }
 
     /// Looks after a leader for a stream that began with this metadata.
     pub(super) fn follow(&self, metadata: &HeaderMap) -> LeaderWatch<R> {
-        let checks = is_wanted(metadata).then(|| Interval::new(self.election_timeout));
+        let checks = wants_leader(metadata).then(|| Interval::new(self.election_timeout));
         LeaderWatch { check: self.clone(), checks, leaderless: 0 }
     }
 
@@ -57,7 +57,8 @@ impl<R: Runtime> LeaderCheck<R> {
     }
 }
 
-fn is_wanted(metadata: &HeaderMap) -> bool {
+/// Whether a request's client asks for a leader.
+pub(crate) fn wants_leader(metadata: &HeaderMap) -> bool {
     metadata.get(HAS_LEADER).is_some_and(|value| value == "true")
 }
 

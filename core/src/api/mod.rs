@@ -21,7 +21,7 @@ pub use self::error::ApiError;
 pub(crate) use self::header::Headers;
 pub use self::kv::KvService;
 pub(crate) use self::kv::only_serializable;
-pub(crate) use self::leader::{HAS_LEADER, LeaderCheck};
+pub(crate) use self::leader::{HAS_LEADER, LeaderCheck, wants_leader};
 pub use self::lease::LeaseService;
 pub use self::lock::LockService;
 pub use self::maintenance::{ETCD_VERSION, MaintenanceService};

@@ -24,7 +24,7 @@ use super::feed::Feed;
 use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Link, Upstream, sent_on, told_on};
-use crate::api::{ApiError, HAS_LEADER};
+use crate::api::{ApiError, wants_leader};
 use crate::grpc::Responses;
 use crate::proto::etcdserverpb::lease_client::LeaseClient;
 use crate::proto::etcdserverpb::lease_server::Lease;
@@ -244,7 +244,7 @@ impl<R: Runtime> Lease for LeaseProxy<R> {
             });
             return Ok(tonic::Response::new(responses.take_until(async move { stop.stopped().await }).boxed()));
         }
-        let needs_leader = request.metadata().get(HAS_LEADER).is_some_and(|value| value == "true");
+        let needs_leader = wants_leader(request.metadata().as_ref());
         let keeping = Keeping {
             requests: request.into_inner(),
             keeper: self.keeper.clone(),

@@ -30,7 +30,7 @@ use super::namespace::Namespace;
 use super::seen::Seen;
 use super::upstream::{Upstream, sent_on};
 use super::wake::Wake;
-use crate::api::{ApiError, HAS_LEADER};
+use crate::api::{ApiError, wants_leader};
 use crate::grpc::{Requests, Responses};
 use crate::proto::etcdserverpb::watch_client::WatchClient;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
@@ -72,7 +72,7 @@ impl<R: Runtime> Watch for WatchProxy<R> {
         }
         let serving = Serving::<R> {
             seen: Seen::of(&request),
-            needs_leader: request.metadata().get(HAS_LEADER).is_some_and(|value| value == "true"),
+            needs_leader: wants_leader(request.metadata().as_ref()),
             requests: Requests::new(request.into_inner()),
             upstream: self.upstream.clone(),
             feed: self.feed.clone(),
