@@ -18,7 +18,7 @@ use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use seedbed_core::api::OperationId;
-use seedbed_core::grpc;
+use seedbed_core::grpc::{self, Tasks};
 use seedbed_core::node::Node;
 use seedbed_core::proxy::Proxy;
 
@@ -41,7 +41,9 @@ pub fn serve(transport: &SimTransport, node: &Node<MadsimRuntime>, incarnation: 
     transport.serve_streams(Arc::new(move |stream: ByteStream| {
         let service = service.clone();
         Box::pin(async move {
-            if let Err(error) = grpc::serve_connection::<MadsimRuntime, _>(stream, service, pending()).await {
+            if let Err(error) =
+                grpc::serve_connection::<MadsimRuntime, _>(stream, service, Tasks::default(), pending()).await
+            {
                 tracing::debug!(%error, "a connection has ended");
             }
         })
@@ -55,7 +57,9 @@ pub fn serve_proxy(transport: &SimTransport, proxy: &Proxy<MadsimRuntime>, conne
         let number = next_connection(&connections);
         let service = Marked { services: proxy.connection(), incarnation: number.into() };
         Box::pin(async move {
-            if let Err(error) = grpc::serve_connection::<MadsimRuntime, _>(stream, service, pending()).await {
+            if let Err(error) =
+                grpc::serve_connection::<MadsimRuntime, _>(stream, service, Proxy::tasks(), pending()).await
+            {
                 tracing::debug!(%error, "a connection has ended");
             }
         })

@@ -17,6 +17,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod unary;
 
 pub use self::channel::{Channel, ChannelOptions};
 pub use self::executor::Tasks;

@@ -4,6 +4,7 @@
 use std::future::ready;
 
 use futures_util::{Stream, StreamExt};
+use http::HeaderName;
 use tonic::Streaming;
 use tonic::metadata::MetadataMap;
 
@@ -12,7 +13,12 @@ const CREDENTIALS: [&str; 2] = ["token", "authorization"];
 
 /// Whether a request carries any.
 pub(super) fn are_in(metadata: &MetadataMap) -> bool {
-    CREDENTIALS.iter().any(|key| metadata.contains_key(*key))
+    metadata.as_ref().keys().any(have)
+}
+
+/// Whether there are some under this name.
+pub(super) fn have(name: &HeaderName) -> bool {
+    CREDENTIALS.contains(&name.as_str())
 }
 
 /// A client's stream of requests, for a member, each changed before. What breaks it ends it.

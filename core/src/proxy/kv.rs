@@ -1,6 +1,6 @@
 //! The KV service of a proxy.
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use tonic::metadata::MetadataMap;
 use tonic::{Status, async_trait};
 
@@ -18,6 +18,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::runtime::Runtime;
 
+static CACHED_NAME: HeaderName = HeaderName::from_static(CACHED);
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Keys and values, from members.
@@ -34,10 +35,44 @@ fn seen<T>(seen: &Seen, answered: &tonic::Response<T>, header: impl Fn(&T) -> Op
 
 /// Whether a read is for a member to answer: not everybody may see it, or who asks wants to know that there is a leader.
 fn is_for_members(metadata: &MetadataMap) -> bool {
-    credentials::are_in(metadata) || metadata.contains_key(HAS_LEADER)
+    // Names are compared one by one: there are few, and it is asked for each read.
+    metadata.as_ref().keys().any(|name| name.as_str() == HAS_LEADER || credentials::have(name))
 }
 
 impl<R: Runtime> KvProxy<R> {
+    /// [`Kv::range`], in no box.
+    pub(super) async fn read(
+        &self,
+        request: tonic::Request<RangeRequest>,
+    ) -> Result<tonic::Response<RangeResponse>, Status> {
+        let by = Seen::of(&request);
+        let cached = !is_for_members(request.metadata());
+        let mut request = request.map(|mut range| {
+            self.namespace.enter_get(&mut range);
+            range
+        });
+        let range = request.get_ref();
+        // The past, which may be compacted at any time, and what is refused, is for members to say.
+        let mut response = if cached && range.serializable && range.revision == 0 && !range.key.is_empty() {
+            let (response, cached) = match self.cache.hit(range, by.revision()) {
+                Some(hit) => (hit, true),
+                // In a box, as below: most reads are hits, and theirs need no room for asking a member.
+                None => Box::pin(self.cache.read(range, by.revision())).await?,
+            };
+            let mut response = tonic::Response::new(response);
+            if cached {
+                response.metadata_mut().as_mut().insert(CACHED_NAME.clone(), TRUE);
+            }
+            response
+        } else {
+            request.extensions_mut().clear();
+            Box::pin(self.ask(request, &by)).await?
+        };
+        seen(&by, &response, |response| response.header.as_ref());
+        self.namespace.leave_get(response.get_mut());
+        Ok(response)
+    }
+
     /// Has a member answer a read: at no revision before what is seen by then, if any member may answer.
     async fn ask(
         &self,
@@ -65,32 +100,7 @@ impl<R: Runtime> KvProxy<R> {
 #[async_trait]
 impl<R: Runtime> Kv for KvProxy<R> {
     async fn range(&self, request: tonic::Request<RangeRequest>) -> Result<tonic::Response<RangeResponse>, Status> {
-        let by = Seen::of(&request);
-        let cached = !is_for_members(request.metadata());
-        let mut request = request.map(|mut range| {
-            self.namespace.enter_get(&mut range);
-            range
-        });
-        let range = request.get_ref();
-        // The past, which may be compacted at any time, and what is refused, is for members to say.
-        let mut response = if cached && range.serializable && range.revision == 0 && !range.key.is_empty() {
-            let (response, cached) = match self.cache.hit(range, by.revision()) {
-                Some(hit) => (hit, true),
-                // In a box, as below: most reads are hits, and theirs need no room for asking a member.
-                None => Box::pin(self.cache.read(range, by.revision())).await?,
-            };
-            let mut response = tonic::Response::new(response);
-            if cached {
-                response.metadata_mut().as_mut().insert(CACHED, TRUE);
-            }
-            response
-        } else {
-            request.extensions_mut().clear();
-            Box::pin(self.ask(request, &by)).await?
-        };
-        seen(&by, &response, |response| response.header.as_ref());
-        self.namespace.leave_get(response.get_mut());
-        Ok(response)
+        self.read(request).await
     }
 
     async fn put(&self, mut request: tonic::Request<PutRequest>) -> Result<tonic::Response<PutResponse>, Status> {

@@ -26,6 +26,7 @@ mod watch;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub use self::seen::Seen;
 pub use self::upstream::Connect;
 use self::upstream::Upstream;
 use self::watch::WatchProxy;
-use crate::grpc::{Response, Routes};
+use crate::grpc::{Response, Routes, Tasks};
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_client::KvClient;
@@ -60,6 +61,9 @@ use crate::proto::v3lockpb::lock_server::LockServer;
 use crate::runtime::Runtime;
 use crate::watch::WatchOptions;
 use crate::watermark::Stop;
+
+/// The method that a proxy is asked most, and answers itself most.
+const RANGE: &str = "/etcdserverpb.KV/Range";
 
 /// The metadata of an answer that no member was asked for.
 pub const CACHED: &str = "seedbed-proxy-cached";
@@ -151,7 +155,7 @@ impl<R: Runtime> Proxy<R> {
         let caching = CacheOptions { staleness_max: options.staleness_max, ranges_max: options.ranges_max };
         let cache = Cache::start(upstream.clone(), feed.clone(), caching, stop.clone());
         let keeper = Keeper::start(upstream.clone(), stop.clone());
-        let kv = KvProxy { upstream: upstream.clone(), cache: cache.clone(), namespace: namespace.clone() };
+        let kv = Arc::new(KvProxy { upstream: upstream.clone(), cache: cache.clone(), namespace: namespace.clone() });
         let watch = WatchProxy {
             upstream: upstream.clone(),
             feed: feed.clone(),
@@ -170,8 +174,13 @@ impl<R: Runtime> Proxy<R> {
             .registration
             .map(|registration| Registry::start(upstream.clone(), keeper.clone(), registration, stop.clone()));
         let pass = Pass { upstream: upstream.clone(), namespace, registry };
+        let reading = kv.clone();
         let routes = Routes::new(|_| Ok(()))
-            .with(KvServer::new(kv).max_decoding_message_size(options.message_bytes))
+            .with_short_cut(RANGE, options.message_bytes, move |request| {
+                let kv = reading.clone();
+                async move { kv.read(request).await }
+            })
+            .with(KvServer::from_arc(kv).max_decoding_message_size(options.message_bytes))
             .with(WatchServer::new(watch))
             .with(LeaseServer::new(lease))
             .with(LockServer::new(pass.clone()))
@@ -184,6 +193,11 @@ impl<R: Runtime> Proxy<R> {
     /// The services for one connection of a client.
     pub fn connection(&self) -> Connection {
         Connection { routes: self.routes.clone(), seen: Seen::default() }
+    }
+
+    /// What runs the answers on a connection: most of them are there already.
+    pub fn tasks() -> Tasks<R> {
+        Tasks::at_once()
     }
 
     /// What it has done.

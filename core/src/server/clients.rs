@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture};
@@ -19,7 +20,6 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use openraft::AsyncRuntime;
-use openraft_rt::Select2;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -65,6 +65,11 @@ pub(super) trait Services: Clone + Send + Sync + 'static {
         + 'static;
 
     fn connection(&self) -> Self::Connection;
+
+    /// What runs their answers.
+    fn tasks(&self) -> Tasks<TokioRuntime> {
+        Tasks::default()
+    }
 }
 
 impl Services for Routes {
@@ -80,6 +85,10 @@ impl Services for Proxy<TokioRuntime> {
 
     fn connection(&self) -> proxy::Connection {
         Proxy::connection(self)
+    }
+
+    fn tasks(&self) -> Tasks<TokioRuntime> {
+        Proxy::<TokioRuntime>::tasks()
     }
 }
 
@@ -130,16 +139,24 @@ impl<S: Services> Front<S> {
         if let Err(error) = set_up_stream(&stream, SILENCE_MAX) {
             return tracing::debug!(%address, %error, "a client has gone at once");
         }
-        let mut server = auto::Builder::new(Tasks::<TokioRuntime>::default());
+        let tasks = self.services.tasks();
+        let mut server = auto::Builder::new(tasks.clone());
         // As in `grpc::serve_connection`, which a socket that speaks both protocols cannot use.
         server.http2().max_concurrent_streams(u32::MAX).max_send_buf_size(SEND_BUFFER_BYTES).auto_date_header(false);
         server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        let stop = self.stop.clone();
+        let mut stop = self.stop.watch();
         let attending = Attending { services: self.services.connection(), pages: self.pages };
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), attending));
-        let ended = match TokioRuntime::select2(connection.as_mut(), stop.stopped()).await {
-            Select2::First(ended) => ended,
-            Select2::Second(()) => {
+        let served = future::poll_fn(|context| {
+            tasks.begin_turn();
+            match connection.as_mut().poll(context) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending => stop.poll_stopped(context).map(|()| None),
+            }
+        });
+        let ended = match served.await {
+            Some(ended) => ended,
+            None => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

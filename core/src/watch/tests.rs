@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Streaming};
 
 use super::WatchOptions;
-use crate::grpc::{Channel, serve_connection};
+use crate::grpc::{Channel, Tasks, serve_connection};
 use crate::mvcc::PieceLimit;
 use crate::node::Node;
 use crate::node::testing::{alone, session};
@@ -63,9 +63,9 @@ impl World {
 async fn connect(node: &Node<TokioRuntime>) -> Channel {
     let (near, far) = tokio::io::duplex(4096);
     let routes = node.routes();
-    drop(TokioRuntime::spawn(
-        async move { serve_connection::<TokioRuntime, _>(far, routes, std::future::pending()).await },
-    ));
+    drop(TokioRuntime::spawn(async move {
+        serve_connection::<TokioRuntime, _>(far, routes, Tasks::default(), std::future::pending()).await
+    }));
     Channel::connect::<TokioRuntime>(near, "member.test".parse().unwrap()).await.unwrap()
 }
 
