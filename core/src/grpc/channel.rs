@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
 use super::executor::Tasks;
+use super::gather::Gather;
+use super::lookahead::Lookahead;
 use super::timer::Timer;
 use crate::runtime::Runtime;
 
@@ -22,7 +24,7 @@ use crate::runtime::Runtime;
 /// A connection that has broken stays so: every later call fails, and its owner makes another.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    requests: http2::SendRequest<Body>,
+    requests: http2::SendRequest<Lookahead>,
     authority: Authority,
 }
 
@@ -65,7 +67,7 @@ impl Channel {
         if let Some(silence_max) = options.silence_max {
             builder.timer(Timer::<R>::default()).keep_alive_interval(silence_max).keep_alive_timeout(silence_max);
         }
-        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let (requests, connection) = builder.handshake(TokioIo::new(Gather::new(stream))).await?;
         drop(R::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a client's connection has ended");
@@ -91,6 +93,6 @@ impl tower_service::Service<Request<Body>> for Channel {
         target.path_and_query =
             request.uri().path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
         *request.uri_mut() = Uri::from_parts(target).expect("scheme, authority and path are all there");
-        Box::pin(self.requests.send_request(request))
+        Box::pin(self.requests.send_request(request.map(Lookahead::new)))
     }
 }

@@ -10,6 +10,8 @@
 
 mod channel;
 mod executor;
+mod gather;
+mod lookahead;
 mod requests;
 mod responses;
 mod routes;
