@@ -10,12 +10,14 @@
 //! ```
 
 mod coverage;
+mod kept;
 mod plot;
 mod read_paths;
 mod recovery;
 mod summary;
 
 pub use self::coverage::Coverage;
+pub use self::kept::Kept;
 pub use self::read_paths::{Against, ReadCost, ReadPaths, ReadPoint};
 pub use self::recovery::Recovery;
 pub use self::summary::{Failure, Row, Summary};

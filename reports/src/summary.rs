@@ -10,6 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::coverage::Coverage;
+use crate::kept::Kept;
 use crate::recovery::Recovery;
 
 /// What a sweep came to.
@@ -27,6 +28,8 @@ pub struct Summary {
     pub coverage: Coverage,
     /// How long it took to commit something again.
     pub recovery: Recovery,
+    /// What proxies have answered themselves.
+    pub kept: Kept,
     /// Whether the sweep was ended before its last seed.
     pub interrupted: bool,
 }
@@ -96,7 +99,7 @@ impl Summary {
 
     /// What was tried, in a few lines.
     pub fn tried(&self) -> String {
-        self.coverage.lines() + &self.recovery.line()
+        self.coverage.lines() + &self.recovery.line() + &self.kept.line()
     }
 
     /// The whole page.
@@ -181,6 +184,7 @@ mod tests {
             stale_lease_reads: 0,
             coverage: Coverage::default(),
             recovery: Recovery::default(),
+            kept: Kept::default(),
             interrupted: false,
         }
     }

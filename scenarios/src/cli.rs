@@ -59,7 +59,8 @@ or \"violation\"), `trace_hash` (16 hexadecimal digits), `operations` and `opera
 `rounds`, `messages`, `fsyncs` caused, `waited_us` of virtual time), `staleness_by_path` (ranges `answered` to clients, and \
 how many of them were `stale`), `watched` (`streams`, `watches`, `events` and `progress` told, watches ended as `compacted`), `leases` (`granted`, `revoked`, `expired`, `keys` that went with one, renewals answered as \
 `renewed`, entries that `noted` what was left), `contended` (`locks` and `offices` held, `fenced` changes made, those `kept_out`, leaders \
-`observed`, how often one was `disowned` or an office `vacant`), `proxied` (`operations` that proxies have answered, those `cached`), \
+`observed`, how often one was `disowned` or an office `vacant`), `proxied` (`operations` that proxies have answered, those `cached`, \
+the `stalest_ms` of these: for how long the store had been beyond it, of `allowed_ms`), \
 `virtual_ms`, `heal_to_commit_ms` (virtual time from the healing of everything to the first \
 commit after it; null if there was none), `wall_ms` and `cpu_ms` (of the run's thread), `verified` (it was run twice, and \
 the outcomes compared), `violations` (each with `judge` and `message`) and, with a violation, `replay` (the command).

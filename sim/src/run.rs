@@ -103,7 +103,9 @@ pub fn run(plan: &Plan, options: &Options) -> Run {
         watched: watched.counts(),
         contended: contended.counts(),
         leases,
-        proxied: proxied::count(&history),
+        proxied: plan
+            .proxy
+            .map_or_else(Default::default, |proxy| proxied::count(&history, &evidence.reached, proxy.staleness_ms)),
         virtual_ms,
         heal_to_commit_ms: evidence
             .healed

@@ -151,6 +151,8 @@ impl Tally {
         if let Some(ms) = outcome.heal_to_commit_ms {
             self.summary.recovery.add(&outcome.scenario, outcome.seed, ms);
         }
+        let proxied = &outcome.proxied;
+        self.summary.kept.add(&outcome.scenario, outcome.seed, proxied.cached, proxied.stalest_ms, proxied.allowed_ms);
         self.summary.verified += u64::from(run.verified);
         if !run.violated() {
             self.summary.stale_lease_reads += outcome.staleness.get(&ReadPath::Lease).map_or(0, |lease| lease.stale);

@@ -24,17 +24,30 @@ pub struct ProxiedCounts {
     pub operations: u64,
     /// and those that it has from what it keeps.
     pub cached: u64,
+    /// For how long, at most, the store had been beyond what one of those told, when it was asked, in virtual milliseconds,
+    pub stalest_ms: u64,
+    /// and for how long it may have been.
+    pub allowed_ms: u64,
 }
 
-/// Counts what proxies have answered.
-pub fn count(history: &History) -> ProxiedCounts {
+/// Counts what proxies have answered. `reached` is as in [`check`], the bound in virtual milliseconds.
+pub fn count(history: &History, reached: &BTreeMap<i64, u64>, allowed_ms: u64) -> ProxiedCounts {
     let answered = history.operations.iter().filter(|operation| is_answer(operation));
-    let mut counts = ProxiedCounts::default();
+    let mut counts = ProxiedCounts { allowed_ms, ..ProxiedCounts::default() };
     for operation in answered {
         counts.operations += 1;
-        counts.cached += u64::from(operation.cached);
+        if operation.cached {
+            counts.cached += 1;
+            counts.stalest_ms = counts.stalest_ms.max(behind_ns(operation, reached) / 1_000_000);
+        }
     }
     counts
+}
+
+/// How long before an operation was asked the first revision was applied that its answer does not have.
+fn behind_ns(operation: &Operation, reached: &BTreeMap<i64, u64>) -> u64 {
+    let next = reached.range(revision(operation) + 1..).next();
+    next.map_or(0, |(_, at)| operation.invoked.saturating_sub(*at))
 }
 
 fn is_answer(operation: &Operation) -> bool {
@@ -90,6 +103,14 @@ mod tests {
     /// Reads and writes on one connection, each from a time and a millisecond long, at a revision; revision 5 was applied at
     /// 100 ms.
     fn judged(operations: &[(u64, bool, i64)]) -> Result<(), String> {
+        check(&history(operations), &reached(), 200 * MS).map_err(|violation| violation.message)
+    }
+
+    fn reached() -> BTreeMap<i64, u64> {
+        BTreeMap::from([(4, 50 * MS), (5, 100 * MS)])
+    }
+
+    fn history(operations: &[(u64, bool, i64)]) -> History {
         let mut recorder = Recorder::new();
         for (at_ms, cached, revision) in operations {
             let header = Some(ResponseHeader { revision: *revision, ..ResponseHeader::default() });
@@ -104,8 +125,14 @@ mod tests {
             let server = Server { member: PROXY, incarnation: 3, cached: *cached };
             recorder.complete(token, Some(server), Outcome::Ok(response), (at_ms + 1) * MS);
         }
-        let reached = BTreeMap::from([(4, 50 * MS), (5, 100 * MS)]);
-        check(&recorder.finish(), &reached, 200 * MS).map_err(|violation| violation.message)
+        recorder.finish()
+    }
+
+    #[test]
+    fn the_stalest_of_what_was_kept_is_told() {
+        let counted = |operations: &[_]| count(&history(operations), &reached(), 200);
+        let told = counted(&[(40, true, 3), (199, true, 4), (130, true, 4), (290, false, 4), (290, true, 5)]);
+        assert_eq!(told, ProxiedCounts { operations: 5, cached: 4, stalest_ms: 99, allowed_ms: 200 });
     }
 
     #[test]
